@@ -1,0 +1,1 @@
+"""Scores: translation, metrics, sanity rows, published tables, report."""

@@ -1,0 +1,82 @@
+"""Settings of everything up to the feature store. ``[P]`` = stated in the paper, ``[?]`` = our choice."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    """Base of every settings model in the project: immutable, unknown keys refused, defaults validated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataSettings(Settings):
+    """Which dataset, and where it lies."""
+
+    dataset: str = Field(description="name of an entry in data_manifest.yaml")
+    root: str | None = Field(None, description="overrides the manifest's root")
+
+
+class FrameSettings(Settings):
+    """From a clip's frames to what the encoder sees. Part of the feature fingerprint."""
+
+    keep_every: Annotated[int, Field(ge=1)] = 4
+    """Keep one frame of every so many: 4 [P]. The first of each group outside training, a random one in it [?]."""
+    resize: Annotated[int, Field(ge=8)] = 256
+    """Frames are resized to a square of this side, in pixels [?, as GFSLT-VLP]."""
+    crop: Annotated[int, Field(ge=8)] = 224
+    """Side of the crop, in pixels [P]: centre outside training, random in it [?, as GFSLT-VLP]."""
+    interpolation: Literal["area", "linear", "cubic"] = "area"
+    """OpenCV's resize filter [?]. PIL's filters differ and would move the features."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Normalisation of RGB in 0..1: ImageNet's [?, as GFSLT-VLP]."""
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> FrameSettings:
+        if self.crop > self.resize:
+            raise ValueError(f"crop ({self.crop}) is larger than resize ({self.resize})")
+        return self
+
+
+class TemporalLayer(Settings):
+    """Conv1d + BatchNorm1d + ReLU, optionally followed by max pooling over time."""
+
+    kernel: Annotated[int, Field(ge=1)] = 5
+    """Odd, so that the length is kept [?]."""
+    pool: Annotated[int, Field(ge=1)] = 1
+    """Stride of the max pooling: 1 = none [P]; 2 in each of GFSLT-VLP's two layers."""
+
+    @model_validator(mode="after")
+    def _odd(self) -> TemporalLayer:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd so that a clip's length is kept, found {self.kernel}")
+        return self
+
+
+class EncoderSettings(Settings):
+    """Visual encoder: a frame-wise backbone from transformers and the temporal module."""
+
+    backbone: str | dict[str, Any] = "microsoft/resnet-18"
+    """A name or folder that ``AutoModel`` loads with its weights [P: ResNet-18, ImageNet weights], or a dict with
+    ``model_type`` and that type's config fields, which starts from random weights."""
+    temporal: tuple[TemporalLayer, ...] = (TemporalLayer(),)
+    width: Annotated[int, Field(ge=1)] = 512
+    """C, the width of a sign-wise feature [?]."""
+
+
+class ExtractSettings(Settings):
+    """The Dask job and its store. Only ``dtype`` is part of the feature fingerprint."""
+
+    dtype: Literal["float16", "float32"] = "float16"
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Processes of the local cluster, one thread each; default: one per core."""
+    batch_frames: Annotated[int, Field(ge=1)] = 32
+    """Frames per forward pass of the backbone; frames of several clips share a batch."""
+    block_frames: Annotated[int, Field(ge=1)] = 4096
+    """Sampled frames per block, about: a block is one Dask task, one writer, one commit."""
+    max_failure_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of a split's clips that may fail before the job stops with an error."""

@@ -1,0 +1,1 @@
+"""The roof: experiment config, stage order and freshness, command line, built-in corpus."""
