@@ -1,0 +1,38 @@
+"""Text conventions: what happens to hypothesis and reference alike before any metric sees them.
+
+Unicode is not normalised: no published system does it, and a ``ü`` written with a combining mark does not
+match the composed letter there either.
+"""
+
+from __future__ import annotations
+
+from eval.settings import ScoreSettings
+
+FULL_STOPS = ".。"
+
+
+def apply_convention(text: str, settings: ScoreSettings) -> str:
+    """The text with white space collapsed to single spaces, then the named case and final full stop.
+
+    White space is collapsed because a stray space or newline in generated text is no word: neccam/slt's ROUGE
+    splits on single spaces and would count an empty token for each.
+    """
+    text = " ".join(text.split())
+    if settings.lowercase:
+        text = text.lower()
+    if settings.final_dot == "strip":
+        text = text.rstrip(" " + FULL_STOPS)
+    return text
+
+
+def tokens(text: str, settings: ScoreSettings) -> list[str]:
+    """The tokens that ``settings.level`` counts, of the text in the named convention."""
+    text = apply_convention(text, settings)
+    if settings.level == "char":
+        return [character for character in text if not character.isspace()]
+    return text.split()
+
+
+def convention_signature(settings: ScoreSettings) -> str:
+    """The part of a score's signature that sacreBLEU cannot know, in its ``key:value|key:value`` form."""
+    return f"level:{settings.level}|dot:{settings.final_dot}"

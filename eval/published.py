@@ -1,0 +1,51 @@
+"""Published test-set results of other systems, from ``published_results.yaml`` beside this file."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from extract.errors import InputError
+
+Reported = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None
+"""A number x100, or ``None`` where the paper reports none."""
+
+RESULTS = Path(__file__).with_name("published_results.yaml")
+
+
+class PublishedRow(BaseModel):
+    """One system's published scores on a dataset's test set, x100."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    system: Annotated[str, Field(min_length=1)]
+    year: Annotated[int, Field(ge=2014, le=2100)]
+    gloss_free: bool
+    """Trained without gloss annotation."""
+    rouge: Reported
+    bleu: tuple[Reported, Reported, Reported, Reported]
+    """BLEU-1..4."""
+    source: str
+
+
+def published(dataset: str) -> list[PublishedRow]:
+    """The rows of a dataset in the file's order; none where the dataset has no published results.
+
+    Raises:
+        InputError: the shipped file is damaged.
+    """
+    return list(_load(RESULTS).get(dataset, ()))
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path) -> dict[str, tuple[PublishedRow, ...]]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return TypeAdapter(dict[str, tuple[PublishedRow, ...]]).validate_python(data)
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        remedy = "Install the package again."
+        raise InputError(path, expected="published results", found=str(error), remedy=remedy) from error

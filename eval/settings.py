@@ -1,0 +1,34 @@
+"""Settings of the scores. ``[F]`` = as published translation systems do it, ``[?]`` = our choice."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from extract.settings import Settings
+
+
+class ScoreSettings(Settings):
+    """Which text conventions and which flavour of each metric. All of it is part of a score's signature."""
+
+    level: Literal["word", "char"] = "word"
+    """What a token is: ``word`` = what white space separates (PHOENIX14T, How2Sign) [F], ``char`` = each code
+    point that is not white space (CSL-Daily) [F]. ROUGE-L always counts these tokens."""
+    tokenizer: Literal["none", "13a", "zh", "char"] | None = None
+    """sacreBLEU's tokenizer for BLEU. ``None`` means ``none``: BLEU counts the tokens of ``level``. At
+    character level the text is then split into characters first, and BLEU is computed on them with ``none``.
+    Any other value gives sacreBLEU the unsplit text: ``13a`` for How2Sign [F], ``zh`` for Chinese with its
+    Latin words kept whole."""
+    smoothing: Literal["none", "exp"] = "none"
+    """What an n-gram order without a match does: ``none`` makes BLEU 0, as in neccam/slt and its successors
+    (sacreBLEU 1.4.2 ``floor`` with value 0) [F]; ``exp`` is sacreBLEU's default, as in GFSLT-VLP. Both agree
+    on any split with one matching 4-gram. They part on tiny splits and on the shuffled control, where ``exp``
+    would flatter."""
+    lowercase: bool = False
+    """Lower-case both sides [?]. PHOENIX14T is lower case already; How2Sign is scored cased [F]."""
+    final_dot: Literal["keep", "strip"] = "keep"
+    """Keep or strip the final full stop, on both sides [?]. Published PHOENIX14T label files differ in it. A
+    dot that every sentence has is a free match worth several points of ROUGE."""
+    beta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.2
+    """Weight of recall in ROUGE-L [F]."""
