@@ -18,7 +18,8 @@ DECODER = f"opencv {cv2.__version__}"
 """Part of the feature fingerprint: decoders and resize filters differ in the last bits, and features with them."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_END_OF_FILE = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
+_TAIL = 64
+"""Bytes at the end of an image file that hold its end mark: a JPEG may carry a few more bytes after it."""
 _INTERPOLATION = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
 # One decoding thread a process: workers and torch already fill the cores.
@@ -51,6 +52,10 @@ def list_frames(folder: Path) -> list[str]:
     return names
 
 
+def _end_mark(name: str) -> bytes:
+    return b"IEND\xaeB`\x82" if name.lower().endswith(".png") else b"\xff\xd9"
+
+
 def _number(name: str) -> int | None:
     stem = name.rsplit(".", 1)[0]
     digits = stem[len(stem.rstrip("0123456789")) :]
@@ -65,14 +70,15 @@ def check_frames(folder: Path) -> int:
     """
     names = list_frames(folder)
     for name in names:
-        path = folder / name
-        mark = _END_OF_FILE[path.suffix.lower()]
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            # A JPEG may carry trailing bytes after its end mark; a truncated one has no mark at all.
-            file.seek(max(0, size - 64))
-            if mark not in file.read():
-                raise ClipError("decode", f"{path}: truncated ({size} bytes, no end mark)")
+        # Strings and descriptors: a release has a million frames, and Path objects would be most of the cost.
+        file = os.open(f"{folder}/{name}", os.O_RDONLY)
+        try:
+            size = os.fstat(file).st_size
+            tail = os.pread(file, _TAIL, max(0, size - _TAIL))
+        finally:
+            os.close(file)
+        if _end_mark(name) not in tail:
+            raise ClipError("decode", f"{folder}/{name}: truncated ({size} bytes, no end mark)")
     return len(names)
 
 
@@ -124,7 +130,7 @@ def read_clip(
 def _read_image(path: Path) -> Frame:
     data = np.fromfile(path, dtype=np.uint8)
     # OpenCV fills what a truncated file lacks with grey and only warns.
-    if _END_OF_FILE[path.suffix.lower()] not in data[-64:].tobytes():
+    if _end_mark(path.name) not in data[-_TAIL:].tobytes():
         raise ClipError("decode", f"{path}: truncated ({data.size} bytes, no end mark)")
     image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if image is None:

@@ -1,0 +1,45 @@
+"""Dataset adapters: each reads one released layout and yields the clips of a split.
+
+An adapter is a class with the two members of ``Adapter``, registered under the entry point group
+``fla_slt.adapters``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from extract.errors import InputError, suggestion
+from extract.index import Clip
+
+
+class Adapter(Protocol):
+    """Reads one dataset's annotations; never opens a frame."""
+
+    def __init__(self, root: Path, language: str, fps: float) -> None: ...
+
+    def annotation_files(self, split: str) -> list[Path]:
+        """Files that decide which clips a split has."""
+
+    def clips(self, split: str) -> Iterator[Clip]:
+        """The clips of a split in the order of the annotations, ``n_frames`` still 0.
+
+        Raises:
+            InputError: the annotations are missing or not as released.
+        """
+
+
+def load_adapter(name: str) -> type[Adapter]:
+    """The adapter class registered under ``name``.
+
+    Raises:
+        InputError: no such adapter; suggests the nearest.
+    """
+    registered = {entry.name: entry for entry in entry_points(group="fla_slt.adapters")}
+    if name not in registered:
+        raise InputError(
+            "adapter", expected="a registered adapter", found=repr(name), remedy=suggestion(name, registered)
+        )
+    return registered[name].load()  # type: ignore[no-any-return]

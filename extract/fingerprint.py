@@ -1,0 +1,130 @@
+"""The fingerprint of features: SHA-256 over everything that decides their values, and nothing else.
+
+Features of one fingerprint can be mixed; of two fingerprints they never are. Batch size, block size, workers
+and device are not in it: they move features by rounding at most. Versions stand in the commit records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from extract.encoder import VisualEncoder
+
+SCHEMA = "fla-slt features 1"
+"""Version of the store's layout and of the meaning of its features."""
+
+VIEW = "centre crop, first of each group"
+
+# Fields of a backbone's configuration that name or label things and never change a feature.
+_LABELS = frozenset(
+    [
+        "id2label",
+        "label2id",
+        "problem_type",
+        "architectures",
+        "transformers_version",
+        "_name_or_path",
+        "dtype",
+    ]
+)
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of a value: sorted keys, no spaces, ASCII.
+
+    Integer keys become strings first, as in every file, so that a configuration and its saved copy agree.
+
+    >>> canonical_json({"b": 1, "a": [1.5, None]})
+    b'{"a":[1.5,null],"b":1}'
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON does not have.
+        TypeError: a value that JSON does not have.
+    """
+    plain = json.loads(json.dumps(value, allow_nan=False))
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of ``value``: 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
+    """SHA-256 over each tensor's key, dtype, shape and little-endian bytes, in the order of the sorted keys.
+
+    Every tensor counts, BatchNorm's running statistics too; its device and its strides do not.
+    """
+    import torch  # here, because training reads stores and fingerprints before it needs torch
+
+    total = hashlib.sha256()
+    for key in sorted(state_dict):
+        tensor = state_dict[key].detach().cpu().contiguous()
+        total.update(canonical_json([key, str(tensor.dtype), list(tensor.shape)]))
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def feature_provenance(encoder: VisualEncoder, dtype: str) -> dict[str, Any]:
+    """All that decides the features of a clip, as plain JSON values.
+
+    Args:
+        encoder: with the weights in the dtype that they compute in.
+        dtype: of the stored features, ``float16`` or ``float32``.
+    """
+    from extract.frames import DECODER  # here, because it loads OpenCV, which readers of a store do not need
+
+    config = encoder.config
+    backbone = {key: value for key, value in config.backbone.items() if key not in _LABELS}
+    provenance = {
+        "schema": SCHEMA,
+        "weights": weights_digest(encoder.state_dict()),
+        "encoder": {"backbone": backbone, "temporal": config.temporal, "width": config.width},
+        "frames": config.frame_settings.model_dump(mode="json"),
+        "view": VIEW,
+        "decoder": DECODER,
+        "dtype": dtype,
+    }
+    plain: dict[str, Any] = json.loads(canonical_json(provenance))
+    return plain
+
+
+def fingerprint(provenance: Mapping[str, Any]) -> str:
+    """The name of a provenance: its digest."""
+    return digest(provenance)
+
+
+def differences(a: Any, b: Any) -> list[str]:
+    """The dotted fields in which two provenances differ, absent ones included.
+
+    >>> differences({"frames": {"crop": 224}, "dtype": "float16"}, {"frames": {"crop": 192}})
+    ['dtype', 'frames.crop']
+    """
+    here, there = dict(_leaves(a)), dict(_leaves(b))
+    missing = object()
+    return sorted(name for name in here | there if here.get(name, missing) != there.get(name, missing))
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested mappings and lists with its dotted name; an empty one counts as a leaf."""
+    if isinstance(value, Mapping) and value:
+        children = [(str(key), child) for key, child in value.items()]
+    elif isinstance(value, (list, tuple)) and value:
+        children = [(str(position), child) for position, child in enumerate(value)]
+    else:
+        yield prefix, value
+        return
+    for name, child in children:
+        yield from _leaves(child, f"{prefix}.{name}" if prefix else name)
+
+
+def describe(provenance: Any, names: Iterable[str]) -> str:
+    """The named fields with their values, for a message; a digest is cut to its first digits."""
+    values = {name: str(value) for name, value in _leaves(provenance)}
+    return ", ".join(f"{name} {values.get(name, 'absent')[:12]}" for name in names)

@@ -1,0 +1,76 @@
+"""From a dataset's annotations to its clip index: which clips, and whether their frames are whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from extract.adapters import Adapter, load_adapter
+from extract.errors import ClipError, InputError
+from extract.frames import check_frames
+from extract.index import Clip, write_index
+from extract.manifest import Dataset
+
+
+def dataset_adapter(dataset: Dataset) -> Adapter:
+    """The adapter of a dataset, at its root."""
+    return load_adapter(dataset.entry.adapter)(dataset.root, dataset.entry.language, dataset.entry.fps)
+
+
+def index_dataset(
+    dataset: Dataset, path: Path, on_clip: Callable[[int, int], None] | None = None
+) -> dict[str, tuple[int, int]]:
+    """Write the clip index of all splits.
+
+    Every clip of the annotations is kept. One whose frames are missing, numbered with a gap or truncated has its
+    ``problem`` noted and ``n_frames`` 0: training leaves it out and says so, extraction records it as failed,
+    scoring counts it as an empty hypothesis.
+
+    Args:
+        on_clip: called with clips checked and clips in all.
+
+    Returns:
+        Per split, the number of clips and of those with a problem.
+
+    Raises:
+        InputError: annotations missing or not as released, a split without clips, an id twice.
+    """
+    adapter = dataset_adapter(dataset)
+    clips: list[Clip] = []
+    for split in dataset.entry.splits:
+        found = list(adapter.clips(split))
+        if not found:
+            raise InputError(adapter.annotation_files(split)[0], expected=f"clips of split {split!r}", found="none",
+                             remedy="Replace it by the file of the release.")  # fmt: skip
+        clips += found
+    checked = list(_progress(_check_all(dataset.root, clips), len(clips), on_clip))
+    write_index(path, checked)
+    return {
+        split: (len(of), sum(clip.problem is not None for clip in of))
+        for split in dataset.entry.splits
+        if (of := [clip for clip in checked if clip.split == split])
+    }
+
+
+def _check_all(root: Path, clips: list[Clip]) -> Iterable[Clip]:
+    # Threads: the work is waiting for the file system.
+    with ThreadPoolExecutor(16) as pool:
+        yield from pool.map(lambda clip: _check(root, clip), clips)
+
+
+def _check(root: Path, clip: Clip) -> Clip:
+    try:
+        return dataclasses.replace(clip, n_frames=check_frames(root / clip.source))
+    except ClipError as problem:
+        return dataclasses.replace(clip, problem=str(problem))
+
+
+def _progress(
+    clips: Iterable[Clip], total: int, on_clip: Callable[[int, int], None] | None
+) -> Iterable[Clip]:
+    for done, clip in enumerate(clips, start=1):
+        yield clip
+        if on_clip:
+            on_clip(done, total)

@@ -1,0 +1,245 @@
+"""The extraction job: plans blocks, keeps a Dask cluster busy with them, and counts what comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Iterator
+from pathlib import Path
+
+import dask
+from dask.system import CPU_COUNT
+from distributed import Client, Future, KilledWorker, LocalCluster, wait
+
+from extract.blocks import Block, plan_blocks
+from extract.errors import SltError
+from extract.fingerprint import feature_provenance
+from extract.index import Clip
+from extract.records import Failure
+from extract.settings import ExtractSettings
+from extract.store import FeatureStore
+from extract.worker import BlockRecord, extract_block, load_encoder
+
+
+class FailureRateError(SltError):
+    """More clips of a split failed than ``max_failure_rate`` allows. What was committed stays."""
+
+
+@dataclasses.dataclass(slots=True)
+class Summary:
+    """What became of a split's clips: ``clips`` = ``extracted`` + ``skipped`` + those in ``failed``."""
+
+    clips: int
+    extracted: int = 0
+    skipped: int = 0
+    """Committed by an earlier run."""
+    failed: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Clips without features by kind, those that an earlier run recorded included."""
+    frames: int = 0
+    """Sampled frames that this run decoded."""
+    seconds: float = 0.0
+    decode_seconds: float = 0.0
+    """Summed over the workers, as the next two. Decoding runs beside the forward pass."""
+    forward_seconds: float = 0.0
+    write_seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is, after each block."""
+
+    done: int
+    """Clips extracted, now or earlier, or failed."""
+    total: int
+    frames: int
+    failed: dict[str, int]
+    clips_per_second: float
+    """Of this run."""
+
+
+@contextlib.contextmanager
+def local_cluster(workers: int | None = None) -> Iterator[Client]:
+    """A client of a cluster on this machine: processes of one thread each, one per core by default."""
+    with (
+        tempfile.TemporaryDirectory(prefix="slt-dask-") as folder,
+        dask.config.set(
+            {
+                # A block that took two workers with it is divided to find the clip.
+                "distributed.scheduler.allowed-failures": 1,
+                # One task at a worker: one that waits there would be blamed for the death of its neighbour.
+                "distributed.scheduler.worker-saturation": 1.0,
+            }
+        ),
+        LocalCluster(
+            n_workers=workers or CPU_COUNT,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,  # no limit: Dask would restart workers for the memory of torch
+            dashboard_address=None,
+            local_directory=folder,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def extract_split(
+    clips: Iterable[Clip],
+    total: int,
+    root: str | os.PathLike[str],
+    encoder_dir: str | os.PathLike[str],
+    store_path: str | os.PathLike[str],
+    settings: ExtractSettings,
+    client: Client,
+    retry_failed: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Extract the clips of a split that the store does not have yet.
+
+    May be stopped at any moment, in any way: what is committed stays, and the next call goes on from there.
+
+    Args:
+        clips: read lazily, once.
+        total: how many they are.
+        root: the dataset's root, as the workers see it. So are the encoder's directory and the store.
+        retry_failed: try clips again that an earlier run recorded as failures.
+        on_progress: called after each block.
+
+    Raises:
+        InputError: the encoder cannot be loaded, or the store holds features that were made differently.
+        FailureRateError: too many clips failed.
+    """
+    encoder = load_encoder(encoder_dir)
+    provenance = feature_provenance(encoder, settings.dtype)
+    store = FeatureStore.create(_absolute(store_path), provenance, encoder.config.width, settings.dtype)
+    if retry_failed:
+        store.forget_failures(store.failures())
+
+    tally = _Tally(total, settings.max_failure_rate, on_progress)
+    done = store.lengths()
+    wanted = tally.count_done(clips, done, store.failures())
+    blocks = plan_blocks(wanted, encoder.config.frame_settings.keep_every, settings.block_frames, done=())
+    arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
+
+    def submit(block: Block) -> Future:
+        # Not pure: the same block may have been extracted before, into another store.
+        return client.submit(extract_block, block, *arguments, pure=False, retries=1)
+
+    suspects = _extract_window(blocks, submit, client, tally)
+    _extract_alone(suspects, submit, store, tally)
+    return tally.finish()
+
+
+def _extract_window(
+    blocks: Iterator[Block], submit: Callable[[Block], Future], client: Client, tally: _Tally
+) -> list[Block]:
+    """Keep about two blocks per worker in flight; returns the blocks of one clip whose workers died."""
+    suspects: list[Block] = []
+    divided: deque[Block] = deque()
+    running: dict[Future, Block] = {}
+    try:
+        while True:
+            window = max(2, 2 * len(client.ncores()))  # workers come and go on a cluster
+            while len(running) < window and (block := divided.popleft() if divided else next(blocks, None)):
+                running[submit(block)] = block
+            if not running:
+                return suspects
+            for future in wait(list(running), return_when="FIRST_COMPLETED").done:
+                block = running.pop(future)
+                if not _killed(future):
+                    tally.add(future.result())
+                elif len(block.clips) > 1:
+                    divided.extend(block.halves())
+                else:
+                    suspects.append(block)
+    finally:
+        client.cancel(list(running))
+
+
+def _extract_alone(
+    suspects: list[Block], submit: Callable[[Block], Future], store: FeatureStore, tally: _Tally
+) -> None:
+    """Try each suspect with nothing else in flight, so that the death of its worker has no other cause."""
+    for block in suspects:
+        future = submit(block)
+        if not _killed(future):
+            tally.add(future.result())
+            continue
+        (clip,) = block.clips
+        failure = Failure(
+            "worker_crash", f"{clip.source}: the worker process died each time it read this clip"
+        )
+        store.write_block(block.id, [], {clip.id: failure})
+        tally.add_failures({clip.id: failure.kind})
+
+
+def _killed(future: Future) -> bool:
+    return isinstance(future.exception(), KilledWorker)  # waits until the task has ended
+
+
+class _Tally:
+    """Counts clips, tells about the progress, and stops a job in which too many fail."""
+
+    def __init__(self, total: int, max_rate: float, on_progress: Callable[[Progress], None] | None) -> None:
+        self.summary = Summary(clips=total)
+        self.max_rate, self.on_progress = max_rate, on_progress
+        self.began = time.monotonic()
+
+    def count_done(
+        self, clips: Iterable[Clip], committed: Container[str], failed: dict[str, Failure]
+    ) -> Iterator[Clip]:
+        """The clips that remain to be done, while the others are counted."""
+        for clip in clips:
+            if clip.id in committed:
+                self.summary.skipped += 1
+            elif clip.id in failed:
+                self.add_failures({clip.id: failed[clip.id].kind})
+            else:
+                yield clip
+
+    def add(self, record: BlockRecord) -> None:
+        summary = self.summary
+        summary.extracted += record.clips
+        summary.frames += record.frames
+        summary.decode_seconds += record.decode_seconds
+        summary.forward_seconds += record.forward_seconds
+        summary.write_seconds += record.write_seconds
+        self.add_failures(record.failed)
+        if self.on_progress is not None:
+            seconds = max(time.monotonic() - self.began, 1e-9)
+            self.on_progress(
+                Progress(
+                    done=summary.extracted + summary.skipped + summary.failed.total(),
+                    total=summary.clips,
+                    frames=summary.frames,
+                    failed=dict(summary.failed),
+                    clips_per_second=summary.extracted / seconds,
+                )
+            )
+
+    def add_failures(self, failed: dict[str, str]) -> None:
+        summary = self.summary
+        summary.failed.update(failed.values())
+        count = summary.failed.total()
+        if failed and count > self.max_rate * summary.clips:
+            kinds = ", ".join(f"{kind} {times}" for kind, times in summary.failed.most_common())
+            raise FailureRateError(
+                f"{count} of {summary.clips} clips failed ({kinds}), more than max_failure_rate = "
+                f"{self.max_rate:g} allows. What was extracted is kept. `slt features info` lists them: "
+                "repair the clips and run again with --retry-failed, or raise max_failure_rate."
+            )
+
+    def finish(self) -> Summary:
+        self.summary.seconds = time.monotonic() - self.began
+        return self.summary
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    location = os.fspath(path)
+    return location if "://" in location else str(Path(location).absolute())

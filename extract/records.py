@@ -1,0 +1,211 @@
+"""The JSON records of a feature store: attributes, commits and failures, beside the arrays in the same store.
+
+Every put is atomic, on a local path (Zarr writes beside and renames) as in an object store: a reader finds
+the old record, the new one or none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import zarr
+from zarr.abc.store import Store
+from zarr.buffer import cpu, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.errors import ContainsGroupError
+from zarr.storage import FsspecStore, LocalStore
+
+from extract.errors import InputError
+from extract.fingerprint import SCHEMA, canonical_json, digest, fingerprint
+
+REBUILD = "Restore it from a copy, or delete that block's commit record and run `slt extract` again."
+
+
+class Failure(NamedTuple):
+    """Why a clip has no features."""
+
+    kind: str
+    """One of ``extract.errors.FAILURE_KINDS``."""
+    detail: str
+
+
+class Place(NamedTuple):
+    """Where a clip's features lie."""
+
+    group: str
+    start: int
+    length: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Commit:
+    """The record that makes a block visible. Lists have one entry per clip."""
+
+    block: str
+    group: str
+    """Folder of the try that counts, e.g. ``blocks/<block>-<attempt>``."""
+    fingerprint: str
+    """As the store's: features of another origin would be noticed here."""
+    clips: list[str]
+    lengths: list[int]
+    digests: list[str]
+    """SHA-256 of each clip's bytes: one a clip, not a block, so that a clip read at random is checked."""
+    failures: list[str]
+    """Ids of the block's clips that failed; their records stand under ``failures/``."""
+    stored_bytes: int
+    """Compressed size of the features."""
+    timings: dict[str, float]
+    versions: dict[str, str]
+
+    def to_json(self) -> bytes:
+        """The record with a digest of itself, so that a damaged one is never believed."""
+        record = dataclasses.asdict(self)
+        return canonical_json({**record, "sha256": digest(record)})
+
+    @classmethod
+    def parse(cls, where: str, data: bytes) -> Commit:
+        """
+        Raises:
+            InputError: truncated, changed, or of another layout.
+        """
+        try:
+            record = json.loads(data)
+            sha256 = record.pop("sha256")
+            commit = cls(**record)
+        except (ValueError, AttributeError, TypeError, KeyError) as error:
+            raise damaged(where, f"{len(data)} bytes that are no record: {error}") from error
+        if digest(record) != sha256:
+            raise damaged(where, "a record that was changed after it was written")
+        return commit
+
+    def places(self) -> Iterator[tuple[str, Place]]:
+        """Each clip's id and place, in the order of the block's rows."""
+        start = 0
+        for id, length, sha256 in zip(self.clips, self.lengths, self.digests, strict=True):
+            yield id, Place(self.group, start, length, sha256)
+            start += length
+
+
+def damaged(where: str, found: str) -> InputError:
+    """The error of stored bytes that are not what was written."""
+    return InputError(where, expected="what was written", found=found, remedy=REBUILD)
+
+
+def failure_key(id: str) -> str:
+    """Key of a clip's failure record: a digest, for an id can hold slashes or be too long for a file."""
+    return f"failures/{digest(id)[:32]}.json"
+
+
+def put_failure(storage: Store, id: str, failure: Failure) -> None:
+    """Record why a clip has no features, over an older record of that clip."""
+    put(storage, failure_key(id), canonical_json({"id": id, "kind": failure.kind, "detail": failure.detail}))
+
+
+def failures(storage: Store, location: str) -> dict[str, Failure]:
+    """Every failure record, by the clip's id.
+
+    Raises:
+        InputError: a record is damaged.
+    """
+    found = {}
+    for key, data in get_all(storage, "failures").items():
+        try:
+            record = json.loads(data)
+            found[record["id"]] = Failure(record["kind"], record["detail"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{location}/{key}", expected="a failure record", found=f"{len(data)} bytes",
+                             remedy="Delete it: the clip is then tried again.") from error  # fmt: skip
+    return found
+
+
+def create(storage: Store, provenance: Mapping[str, Any], width: int, dtype: str) -> None:
+    """Make the store's group, in one put, unless another process was faster."""
+    attributes = {
+        "schema": SCHEMA,
+        "fingerprint": fingerprint(provenance),
+        "provenance": dict(provenance),
+        "width": width,
+        "dtype": dtype,
+    }
+    with contextlib.suppress(ContainsGroupError):
+        zarr.create_group(storage, attributes=attributes, zarr_format=3)
+
+
+def attributes(path: str | os.PathLike[str], storage: Store) -> dict[str, Any] | None:
+    """The attributes of the store's group; None where nothing lies at ``path``.
+
+    Raises:
+        InputError: something else lies there, or a store of another schema, or the attributes are damaged.
+    """
+    data = get(storage, "zarr.json")
+    if data is None:
+        return None
+    try:
+        found: dict[str, Any] = json.loads(data)["attributes"]
+        schema = found.get("schema")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, expected="a feature store", found=f"a zarr.json without attributes ({error})",
+                         remedy=REBUILD) from error  # fmt: skip
+    if schema != SCHEMA:
+        raise InputError(path, expected=f"a feature store of schema {SCHEMA!r}", found=repr(schema),
+                         remedy="It is something else, or of another version: use a new store.")  # fmt: skip
+    whole = (
+        isinstance(found.get("width"), int)
+        and found.get("dtype") in ("float16", "float32")
+        and isinstance(found.get("provenance"), dict)
+        and fingerprint(found["provenance"]) == found.get("fingerprint")
+    )
+    if not whole:
+        raise InputError(path, expected="attributes as they were written", found="changed ones",
+                         remedy="Restore zarr.json from a copy, or extract into a new store.")  # fmt: skip
+    return found
+
+
+def storage_at(path: str | os.PathLike[str]) -> Store:
+    """Zarr's read-only view of a local path, or of a URL with ``://`` that fsspec knows."""
+    location = os.fspath(path)
+    if "://" in location:
+        return FsspecStore.from_url(location, read_only=True)
+    return LocalStore(Path(location), read_only=True)
+
+
+def put(storage: Store, key: str, data: bytes) -> None:
+    """Write one record atomically, over an older one if there is one."""
+    sync(storage.set(key, cpu.Buffer.from_bytes(data)))
+
+
+def get(storage: Store, key: str) -> bytes | None:
+    """One record, or None where there is none."""
+    try:
+        buffer = sync(storage.get(key, default_buffer_prototype()))
+    except (FileNotFoundError, NotADirectoryError):  # the whole store is absent
+        return None
+    return None if buffer is None else buffer.to_bytes()
+
+
+def names(storage: Store, folder: str) -> list[str]:
+    """Names right under ``folder``, sorted; none where there is no such folder."""
+
+    async def collect() -> list[str]:
+        return [name.rstrip("/") async for name in storage.list_dir(folder)]
+
+    return sorted(sync(collect()))
+
+
+def get_all(storage: Store, folder: str) -> dict[str, bytes]:
+    """Every ``.json`` record of ``folder`` by its key, in the order of the keys, fetched concurrently."""
+    keys = [f"{folder}/{name}" for name in names(storage, folder) if name.endswith(".json")]
+
+    async def collect() -> list[Any]:
+        return await asyncio.gather(*(storage.get(key, default_buffer_prototype()) for key in keys))
+
+    found = zip(keys, sync(collect()), strict=True)
+    return {key: buffer.to_bytes() for key, buffer in found if buffer is not None}

@@ -1,0 +1,298 @@
+"""The feature store: one Zarr v3 group per split, written block by block, read through commit records only.
+
+Every try at a block writes a folder of its own, and the commit names the one that counts: a killed try leaves
+an orphan that no reader sees, and two processes at the same block cannot mix their rows. The layout is in
+docs/feature-store.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+
+from extract import arrays, records
+from extract.errors import InputError
+from extract.fingerprint import describe, differences, fingerprint
+from extract.records import Commit, Failure, Place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Features:
+    """Features of some clips, one after the other."""
+
+    ids: list[str]
+    array: NDArray[Any]
+    """(sum of lengths, C) in the store's dtype."""
+    offsets: NDArray[np.int64]
+    """(n + 1,): clip ``i`` is ``array[offsets[i]:offsets[i + 1]]``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What a store holds."""
+
+    clips: int
+    failures: int
+    steps: int
+    """Sign-wise features over all clips."""
+    bytes: int
+    """Compressed features of the committed blocks."""
+    orphans: int
+    """Tries at blocks that no commit names: interrupted, superseded, or running now."""
+    width: int
+    dtype: str
+    fingerprint: str
+
+
+class FeatureStore:
+    """A store on disk (a path) or elsewhere (a URL that fsspec knows, such as ``s3://bucket/train.zarr``).
+
+    It sees the commits that were there when it first looked, and its own. Open again to see newer ones.
+    """
+
+    def __init__(self, location: str, storage: Store, attributes: Mapping[str, Any]) -> None:
+        self.location = location
+        self.fingerprint: str = attributes["fingerprint"]
+        self.provenance: dict[str, Any] = attributes["provenance"]
+        self.width: int = attributes["width"]
+        self.dtype: np.dtype[Any] = np.dtype(attributes["dtype"])
+        self._storage = storage  # read-only: reading never creates anything
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> FeatureStore:
+        """Open a store that exists.
+
+        Raises:
+            InputError: no store, one of another schema, or damaged attributes.
+        """
+        storage = records.storage_at(path)
+        attributes = records.attributes(path, storage)
+        if attributes is None:
+            raise InputError(path, expected="a feature store", found="none", remedy="Run `slt extract`.")
+        return cls(os.fspath(path), storage, attributes)
+
+    @classmethod
+    def create(
+        cls, path: str | os.PathLike[str], provenance: Mapping[str, Any], width: int, dtype: str
+    ) -> FeatureStore:
+        """Open the store, after making an empty one where there is none.
+
+        Raises:
+            InputError: something else is there, or a store of another fingerprint (what differs is named).
+        """
+        storage = records.storage_at(path)
+        if records.attributes(path, storage) is None:
+            records.create(storage.with_read_only(False), provenance, width, dtype)
+        store = cls.open(path)  # as it lies there now: another process may have been faster
+        store.require(provenance)
+        return store
+
+    def require(self, wanted: str | Mapping[str, Any]) -> None:
+        """Refuse features that were made differently.
+
+        Args:
+            wanted: a fingerprint, or a provenance, with which the message can name what differs.
+
+        Raises:
+            InputError: the store has another fingerprint.
+        """
+        name = wanted if isinstance(wanted, str) else fingerprint(wanted)
+        if name == self.fingerprint:
+            return
+        expected, found = f"fingerprint {name[:12]}", f"fingerprint {self.fingerprint[:12]}"
+        if not isinstance(wanted, str):
+            changed = differences(wanted, self.provenance)
+            expected, found = describe(wanted, changed), describe(self.provenance, changed)
+        raise InputError(
+            self.location, expected=f"features of {expected}", found=found,
+            remedy="They are never mixed: use another store, or delete this one and extract anew.",
+        )  # fmt: skip
+
+    def lengths(self) -> dict[str, int]:
+        """Committed clips and their numbers of sign-wise features."""
+        return {id: place.length for id, place in self._places.items()}
+
+    def failures(self) -> dict[str, Failure]:
+        """Clips that could not be extracted; one that succeeded later is not among them."""
+        found = records.failures(self._storage, self.location)
+        return {id: failure for id, failure in found.items() if id not in self._places}
+
+    def load(self, ids: Sequence[str] | None = None) -> Features:
+        """Features of ``ids`` in that order, or of all committed clips; each is checked against its digest.
+
+        Raises:
+            InputError: an id is absent, or stored bytes are missing or changed.
+        """
+        chosen = list(self._places if ids is None else ids)
+        places = [self._place(id) for id in chosen]
+        offsets = np.cumsum([0, *(place.length for place in places)], dtype=np.int64)
+        array = np.empty((int(offsets[-1]), self.width), self.dtype)
+        by_group: dict[str, list[int]] = defaultdict(list)
+        for position, place in enumerate(places):
+            by_group[place.group].append(position)
+        for group, positions in by_group.items():
+            first = min(places[i].start for i in positions)
+            last = max(places[i].start + places[i].length for i in positions)
+            rows = arrays.read(self._storage, f"{group}/features", first, last)
+            for i in positions:
+                start = places[i].start - first
+                clip = rows[start : start + places[i].length]
+                self._check(chosen[i], clip, places[i])
+                array[offsets[i] : offsets[i + 1]] = clip
+        return Features(chosen, array, offsets)
+
+    def __getitem__(self, id: str) -> NDArray[Any]:
+        """(N, C) features of one clip, checked. Errors as ``load``."""
+        return self.load([id]).array
+
+    def write_block(
+        self,
+        block_id: str,
+        clips: Sequence[tuple[str, NDArray[Any]]],
+        failures: Mapping[str, Failure] | None = None,
+        timings: Mapping[str, float] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write a block's failures, then its features, then its commit. Without features there is no commit.
+
+        Args:
+            clips: id and (N, C) array in the store's dtype, N at least 1.
+            timings: seconds, by what they were spent on; for the record.
+            versions: of libraries, and the device that computed; for the record.
+
+        Raises:
+            ValueError: an array of another shape or dtype, or an id that occurs twice.
+        """
+        for id, array in clips:
+            if array.dtype != self.dtype or array.ndim != 2 or array.shape[1] != self.width or not len(array):
+                raise ValueError(f"{id}: {array.dtype} {array.shape}, not {self.dtype} (N, {self.width})")
+        ids = [id for id, _ in clips]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"block {block_id}: an id occurs twice")
+        storage = self._storage.with_read_only(False)
+        for id, failure in (failures or {}).items():
+            records.put_failure(storage, id, failure)
+        if not clips:
+            return
+        lengths = [len(array) for _, array in clips]
+        group, size = arrays.write(storage, block_id, np.concatenate([array for _, array in clips]), lengths)
+        commit = Commit(
+            block=block_id,
+            group=group,
+            fingerprint=self.fingerprint,
+            clips=ids,
+            lengths=lengths,
+            digests=[arrays.sha256(array) for _, array in clips],
+            failures=sorted(failures or {}),
+            stored_bytes=size,
+            timings=dict(timings or {}),
+            versions={"numpy": np.__version__, "zarr": zarr.__version__, **(versions or {})},
+        )
+        records.put(storage, f"commits/{block_id}.json", commit.to_json())
+        self.__dict__.pop("_places", None)  # read again when they are next asked for
+
+    def forget_failures(self, ids: Iterable[str]) -> None:
+        """Delete the failure records of these clips, so that they are wanted again."""
+        storage = self._storage.with_read_only(False)
+        for id in ids:
+            sync(storage.delete(records.failure_key(id)))
+
+    def verify(self) -> list[str]:
+        """Read and re-hash all that is committed: one line per problem, none when the store is whole."""
+        problems = []
+        try:
+            records.failures(self._storage, self.location)
+        except InputError as error:
+            problems.append(str(error))
+        for key, data in records.get_all(self._storage, "commits").items():
+            try:
+                commit = self._parse(key, data)
+                rows = arrays.read(self._storage, f"{commit.group}/features", 0, sum(commit.lengths))
+                offsets = arrays.read(self._storage, f"{commit.group}/offsets", 0, len(commit.clips) + 1)
+            except InputError as error:
+                problems.append(str(error))
+                continue
+            if offsets.tolist() != np.cumsum([0, *commit.lengths]).tolist():
+                problems.append(f"{self.location}/{commit.group}/offsets: not the lengths of its commit")
+            for id, place in commit.places():
+                try:
+                    self._check(id, rows[place.start : place.start + place.length], place)
+                except InputError as error:
+                    problems.append(str(error))
+        return problems
+
+    def info(self) -> StoreInfo:
+        """Counts and sizes of what is committed."""
+        return StoreInfo(
+            clips=len(self._places),
+            failures=len(self.failures()),
+            steps=sum(place.length for place in self._places.values()),
+            bytes=sum(commit.stored_bytes for commit in self._commits()),
+            orphans=len(self._orphans()),
+            width=self.width,
+            dtype=str(self.dtype),
+            fingerprint=self.fingerprint,
+        )
+
+    def gc(self, grace_seconds: float = 3600) -> list[str]:
+        """Delete tries that no commit names and that began over ``grace_seconds`` ago; returns their groups.
+
+        The grace must exceed the time that a block takes to write: a try that runs now looks like an orphan.
+        """
+        storage = self._storage.with_read_only(False)
+        deleted = []
+        for group in self._orphans():
+            if time.time() - arrays.began(storage, group) > grace_seconds:
+                sync(storage.delete_dir(group))
+                deleted.append(group)
+        return deleted
+
+    def _orphans(self) -> list[str]:
+        # Folders are listed before commits: one that is committed in between must not look like an orphan.
+        groups = [f"blocks/{name}" for name in records.names(self._storage, "blocks") if name != "zarr.json"]
+        committed = {commit.group for commit in self._commits()}
+        return [group for group in groups if group not in committed]
+
+    @functools.cached_property
+    def _places(self) -> dict[str, Place]:
+        # Two jobs with other block sizes may both have extracted a clip: either's features will do.
+        places: dict[str, Place] = {}
+        for commit in self._commits():
+            for id, place in commit.places():
+                places.setdefault(id, place)
+        return places
+
+    def _commits(self) -> list[Commit]:
+        return [self._parse(key, data) for key, data in records.get_all(self._storage, "commits").items()]
+
+    def _parse(self, key: str, data: bytes) -> Commit:
+        commit = Commit.parse(f"{self.location}/{key}", data)
+        if commit.fingerprint != self.fingerprint:
+            found = f"features of fingerprint {commit.fingerprint[:12]}"
+            raise records.damaged(f"{self.location}/{key}", found)
+        return commit
+
+    def _place(self, id: str) -> Place:
+        if id not in self._places:
+            failure = self.failures().get(id)
+            found = f"a failure ({failure.kind}: {failure.detail})" if failure else "none"
+            raise InputError(f"{self.location}, clip {id}", expected="features", found=found,
+                             remedy="Extract it, or check the id.")  # fmt: skip
+        return self._places[id]
+
+    def _check(self, id: str, rows: NDArray[Any], place: Place) -> None:
+        whole = rows.dtype == self.dtype and rows.shape == (place.length, self.width)
+        if not whole or arrays.sha256(rows) != place.sha256:
+            where = f"{self.location}/{place.group}/features, clip {id}"
+            raise records.damaged(where, "other bytes than those of its digest")

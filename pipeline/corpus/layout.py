@@ -1,0 +1,176 @@
+"""Writing the built-in corpus to disk, in PHOENIX14T's layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from pipeline.corpus.grammar import Meaning, meanings, sentence
+from pipeline.corpus.lexicon import lexicon
+from pipeline.corpus.motion import poses
+from pipeline.corpus.signer import Canvas, Look
+
+VERSION = 1
+"""Raised whenever the same preset and seed give other files."""
+SEEN_SIGNERS, UNSEEN_SIGNERS = 7, 2
+UNSEEN_RATE = 0.25
+"""Share of test clips by signers that are in no other split."""
+LENGTHS = {1: 0.06, 2: 0.24, 3: 0.40, 4: 0.30}
+"""Signs per clip."""
+DATASET_FOLDER = "PHOENIX-2014-T"
+TEXT_FILE = "text.de.txt"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Preset:
+    """Size of a corpus: clips per split, sentences of the text-only file, frame size in pixels."""
+
+    train: int
+    dev: int
+    test: int
+    sentences: int
+    width: int
+    height: int
+
+
+PRESETS = {
+    "tiny": Preset(train=48, dev=12, test=12, sentences=600, width=42, height=52),
+    "demo": Preset(train=2400, dev=120, test=300, sentences=20_000, width=72, height=88),
+    "bench": Preset(train=240, dev=24, test=48, sentences=2_000, width=210, height=260),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Utterance:
+    """One clip before it is drawn."""
+
+    name: str
+    split: str
+    signer: int
+    signs: tuple[str, ...]
+    text: str
+
+
+def write_corpus(
+    folder: Path, preset: str, seed: int = 0, on_clip: Callable[[int, int], None] | None = None, workers: int | None = None
+) -> Path:  # fmt: skip
+    """Write the corpus of a preset below ``folder``; does nothing when it is already there.
+
+    The result is complete or absent: it is built beside ``folder`` and renamed at the end.
+
+    Args:
+        folder: receives ``PHOENIX-2014-T/`` and ``text.de.txt``.
+        on_clip: called with clips done and clips in all.
+        workers: drawing processes; default: one per core.
+
+    Returns:
+        The dataset's root, ``folder/PHOENIX-2014-T``.
+    """
+    about = {"corpus": "built-in", "version": VERSION, "preset": preset, "seed": seed}
+    card = folder / "corpus.yaml"
+    if card.is_file() and yaml.safe_load(card.read_text()) == about:
+        return folder / DATASET_FOLDER
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    root = partial / DATASET_FOLDER
+    (root / "annotations/manual").mkdir(parents=True)
+    size = PRESETS[preset]
+    utterances, monolingual = compose(size, seed)
+    for split in ("train", "dev", "test"):
+        _write_annotations(root, split, [u for u in utterances if u.split == split])
+    (partial / TEXT_FILE).write_text("".join(line + "\n" for line in monolingual), encoding="utf-8")
+    draw = functools.partial(_draw_clip, root, size, seed)
+    # Spawned, not forked: the caller may hold threads.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn) as pool:
+        for done, _ in enumerate(pool.map(draw, utterances, chunksize=8), start=1):
+            if on_clip:
+                on_clip(done, len(utterances))
+    (partial / card.name).write_text(yaml.safe_dump(about))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return folder / DATASET_FOLDER
+
+
+def compose(size: Preset, seed: int) -> tuple[list[Utterance], list[str]]:
+    """What is said in which clip, and the sentences of the text-only file.
+
+    No meaning of dev or test occurs in train, in the other one or in the text-only file; meanings of train recur,
+    said by other signers and in other words.
+    """
+    rng = np.random.default_rng([seed, 0x54657874])
+    by_length: dict[int, list[Meaning]] = {length: [] for length in LENGTHS}
+    for meaning in meanings():
+        by_length[len(meaning.signs())].append(meaning)
+    for group in by_length.values():
+        rng.shuffle(group)  # type: ignore[arg-type]
+    held_out = {split: list(_held_out(by_length, getattr(size, split), rng)) for split in ("dev", "test")}
+    pools = {"train": _recurring(by_length, rng), "dev": iter(held_out["dev"]), "test": iter(held_out["test"])}
+    utterances = []
+    for split, pool in pools.items():
+        for number in range(getattr(size, split)):
+            meaning = next(pool)
+            signer = int(rng.integers(SEEN_SIGNERS))
+            if split == "test" and rng.random() < UNSEEN_RATE:
+                signer = SEEN_SIGNERS + int(rng.integers(UNSEEN_SIGNERS))
+            name = _name(split, number)
+            utterances.append(Utterance(name, split, signer, meaning.signs(), sentence(meaning, rng)))
+    only_text = _recurring(by_length, rng)
+    return utterances, [sentence(next(only_text), rng) for _ in range(size.sentences)]
+
+
+def _held_out(groups: dict[int, list[Meaning]], count: int, rng: np.random.Generator) -> Iterator[Meaning]:
+    """Meanings taken out of the groups for good; the few one-sign meanings stay in train."""
+    lengths = [length for length in LENGTHS if length > 1]
+    weights = np.array([LENGTHS[length] for length in lengths])
+    for length in rng.choice(lengths, size=count, p=weights / weights.sum()):
+        yield groups[int(length)].pop()
+
+
+def _recurring(groups: dict[int, list[Meaning]], rng: np.random.Generator) -> Iterator[Meaning]:
+    lengths, weights = list(LENGTHS), list(LENGTHS.values())
+    while True:
+        group = groups[int(rng.choice(lengths, p=weights))]
+        yield group[int(rng.integers(len(group)))]
+
+
+def _name(split: str, number: int) -> str:
+    """A name like PHOENIX14T's: the day of the broadcast, the programme and a running number."""
+    year = {"train": 2011, "dev": 2012, "test": 2013}[split]
+    day = datetime.date(year, 1, 1) + datetime.timedelta(days=(number // 8) % 365)
+    series = ("tagesschau", "heute")[number // (8 * 365) % 2]
+    return f"{day:%d%B_%Y_%A}_{series}-{number % 8 + 1}"
+
+
+def _write_annotations(root: Path, split: str, utterances: list[Utterance]) -> None:
+    lines = ["name|video|start|end|speaker|orth|translation"]
+    for said in utterances:
+        speaker = f"Signer{said.signer + 1:02d}"
+        lines.append(f"{said.name}|{said.name}/1/*.png|-1|-1|{speaker}|{' '.join(said.signs)}|{said.text}")
+    path = root / "annotations/manual" / f"PHOENIX-2014-T.{split}.corpus.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _draw_clip(root: Path, size: Preset, seed: int, said: Utterance) -> None:
+    rng = np.random.default_rng([seed, *said.name.encode()])
+    look = Look.draw(seed, said.signer)
+    folder = root / "features" / f"fullFrame-{size.width}x{size.height}px" / said.split / said.name
+    folder.mkdir(parents=True)
+    camera = (float(rng.normal(0, 0.04)), float(rng.normal(0, 0.03)))
+    canvas = Canvas(look, size.width, size.height, camera, light=float(rng.uniform(0.85, 1.12)))
+    forms = lexicon(seed)
+    for number, pose in enumerate(poses([forms[sign] for sign in said.signs], look, rng), start=1):
+        shake = (float(rng.normal(0, 0.25)), float(rng.normal(0, 0.25)))
+        image = canvas.draw(pose, shake)
+        cv2.imwrite(str(folder / f"images{number:04d}.png"), image, [cv2.IMWRITE_PNG_COMPRESSION, 1])

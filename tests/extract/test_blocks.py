@@ -1,0 +1,65 @@
+"""How clips are packed into blocks."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extract.blocks import Block, plan_blocks
+from extract.index import Clip
+
+
+def clip(id: str, n_frames: int = 40) -> Clip:
+    return Clip(id, "train", id, n_frames, 25.0, "", "de_DE")
+
+
+@given(
+    frames=st.lists(st.integers(0, 500), max_size=30),
+    keep_every=st.integers(1, 8),
+    block_frames=st.integers(1, 300),
+    done=st.sets(st.integers(0, 29)),
+)
+def test_every_clip_that_is_not_done_is_in_one_block(frames, keep_every, block_frames, done):
+    clips = [clip(str(i), n) for i, n in enumerate(frames)]
+    absent = {str(i) for i in done}
+    blocks = list(plan_blocks(clips, keep_every, block_frames, absent))
+    planned = [one for block in blocks for one in block.clips]
+    assert planned == [one for one in clips if one.id not in absent]
+    assert len({block.id for block in blocks}) == len(blocks)
+
+    def sampled(clips):
+        return sum(-(-(one.n_frames or 120) // keep_every) for one in clips)
+
+    for block in blocks:
+        assert sampled(block.clips[:-1]) < block_frames
+    for block in blocks[:-1]:
+        assert sampled(block.clips) >= block_frames
+
+
+def test_an_id_comes_from_the_contents():
+    clips = [clip("a"), clip("b"), clip("c")]
+    first, second = plan_blocks(clips, 4, 20, done=())
+    assert [c.id for c in first.clips] == ["a", "b"]
+    assert Block.of(clips[:2]) == first
+    (resumed,) = plan_blocks(clips, 4, 20, done={"a", "b"})
+    assert resumed == second
+    assert resumed.id != first.id
+    assert len(first.id) == 32
+
+
+def test_planning_is_lazy():
+    def endless():
+        number = 0
+        while True:
+            yield clip(str(number))
+            number += 1
+
+    blocks = plan_blocks(endless(), 4, 100, done=())
+    assert len(next(blocks).clips) == 10
+    assert next(blocks).clips[0].id == "10"
+
+
+def test_halves_divide_down_to_single_clips():
+    block = Block.of([clip("a"), clip("b"), clip("c")])
+    left, right = block.halves()
+    assert [c.id for c in left.clips] == ["a"]
+    assert [c.id for c in right.clips] == ["b", "c"]
+    assert len({block.id, left.id, right.id}) == 3
