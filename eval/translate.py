@@ -1,0 +1,119 @@
+"""Translating cached features, and the two sanity rows that tell whether a model looks at the video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from eval.predictions import Prediction
+from extract.index import Clip
+from extract.store import Features, FeatureStore
+from train.translator import SignTranslator
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One hypothesis and its log probability, normalised by length as beam search ranks it (greedy: None)."""
+
+    text: str
+    score: float | None
+
+
+def translate_split(
+    model: SignTranslator,
+    tokenizer: PreTrainedTokenizerBase,
+    store: FeatureStore,
+    clips: Sequence[Clip],
+    *,
+    beams: int,
+    max_length: int,
+    shuffle_seed: int | None = None,
+    on_clip: Callable[[int, int], None] | None = None,
+) -> list[Prediction]:
+    """One prediction per clip of the split; a clip without features gets an empty hypothesis.
+
+    Args:
+        shuffle_seed: give every clip the features of another one (the ``shuffled`` row); None: its own.
+        on_clip: called with clips done and clips in all.
+    """
+    present = store.lengths()
+    ids = [clip.id for clip in clips if clip.id in present]
+    sources = ids if shuffle_seed is None else derange(ids, shuffle_seed)
+    features = store.load(sources)
+    texts = translate(model, tokenizer, features, beams=beams, max_length=max_length, on_clip=on_clip)
+    found = dict(zip(ids, texts, strict=True))
+    return [
+        Prediction(clip.id, found[clip.id].text, clip.text, clip.n_frames, found[clip.id].score)
+        if clip.id in found
+        else Prediction(clip.id, "", clip.text, clip.n_frames)
+        for clip in clips
+    ]
+
+
+def text_prior(
+    model: SignTranslator,
+    tokenizer: PreTrainedTokenizerBase,
+    store: FeatureStore,
+    clips: Sequence[Clip],
+    *,
+    beams: int,
+    max_length: int,
+) -> list[Prediction]:
+    """The sentence that the model finds most likely with every feature masked to zero, for every clip alike."""
+    steps = int(np.median(list(store.lengths().values())))
+    blank = Features(["masked"], np.zeros((steps, store.width), np.float32), np.array([0, steps]))
+    (prior,) = translate(model, tokenizer, blank, beams=beams, max_length=max_length)
+    return [Prediction(clip.id, prior.text, clip.text, clip.n_frames, prior.score) for clip in clips]
+
+
+def derange(ids: Sequence[str], seed: int) -> list[str]:
+    """The ids so rearranged that none keeps its place (one id alone does)."""
+    order = np.random.default_rng([seed, 0x53687566]).permutation(len(ids))
+    moved = dict(zip(order, np.roll(order, 1), strict=True))
+    return [ids[moved[position]] for position in range(len(ids))]
+
+
+def translate(
+    model: SignTranslator,
+    tokenizer: PreTrainedTokenizerBase,
+    features: Features,
+    *,
+    beams: int,
+    max_length: int,
+    on_clip: Callable[[int, int], None] | None = None,
+) -> list[Translation]:
+    """Beam search over all clips of ``features``, in their order.
+
+    Clips are batched by length, so that little is spent on padding; the result does not depend on it.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    lengths = np.diff(features.offsets)
+    order = np.argsort(-lengths, kind="stable")
+    found: dict[int, Translation] = {}
+    for start in range(0, len(order), BATCH):
+        batch = order[start : start + BATCH]
+        packed = [features.array[features.offsets[i] : features.offsets[i + 1]] for i in batch]
+        output: Any = model.generate(
+            features=torch.from_numpy(np.concatenate(packed)).float().to(device),
+            lengths=torch.from_numpy(lengths[batch]),
+            num_beams=beams,
+            max_new_tokens=max_length,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        texts = tokenizer.batch_decode(output.sequences, skip_special_tokens=True)
+        scores = output.sequences_scores.tolist() if beams > 1 else [None] * len(texts)
+        for i, text, score in zip(batch, texts, scores, strict=True):
+            found[int(i)] = Translation(text.strip(), score)
+        if on_clip:
+            on_clip(len(found), len(order))
+    return [found[i] for i in range(len(order))]

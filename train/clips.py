@@ -1,0 +1,58 @@
+"""Clips as training examples of stage 1: frames and target pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from extract.frames import read_clip
+from extract.index import Clip
+from extract.settings import FrameSettings
+from train.labels import pad_labels
+
+
+class ClipDataset(Dataset[dict[str, Any]]):
+    """Decodes clips as they are asked for.
+
+    Args:
+        root: the dataset's root.
+        targets: target ids per clip.
+        random: draw frames and crop anew in every epoch (training), or deterministically (evaluation).
+    """
+
+    def __init__(
+        self, root: Path, clips: Sequence[Clip], targets: Sequence[Sequence[int]], frames: FrameSettings,
+        random: bool, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.root, self.clips, self.targets, self.frames = root, clips, targets, frames
+        self.random, self.seed, self.epoch = random, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the training loop, so that the draw depends on seed, epoch and clip alone."""
+        self.epoch = epoch
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        rng = np.random.default_rng([self.seed, self.epoch, item]) if self.random else None
+        frames = read_clip(self.root, self.clips[item], self.frames, rng)
+        return {"frames": torch.from_numpy(frames), "labels": self.targets[item]}
+
+
+def collate_clips(examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """Frames packed one clip after the other (no padding), labels padded with -100.
+
+    ``labels`` comes first: the training loop takes the batch size from the first tensor.
+    """
+    return {
+        "labels": pad_labels([example["labels"] for example in examples]),
+        "lengths": torch.tensor([len(example["frames"]) for example in examples]),
+        "frames": torch.cat([example["frames"] for example in examples]),
+    }

@@ -1,0 +1,40 @@
+"""Sentences as target ids: what the decoder learns to write."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from extract.errors import InputError
+
+
+def encode_targets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Sentences as target ids: pieces, end of sentence and, for mBART, the language code.
+
+    Raises:
+        InputError: a sentence has no piece.
+    """
+    special = set(tokenizer.all_special_ids)
+    encoded = tokenizer(text_target=list(texts))["input_ids"]
+    for text, ids in zip(texts, encoded, strict=True):
+        if special.issuperset(ids):
+            raise InputError(f"sentence {text!r}", expected="at least one known piece", found="none",
+                             remedy="Remove the clip from the annotations.")  # fmt: skip
+    return encoded  # type: ignore[no-any-return]
+
+
+def spoken_pieces(tokenizer: PreTrainedTokenizerBase, targets: Sequence[Sequence[int]]) -> list[int]:
+    """Ids of the pieces that occur in the targets, special ones apart, the most frequent first."""
+    special = set(tokenizer.all_special_ids)
+    counts = Counter(id for ids in targets for id in set(ids) if id not in special)
+    return [id for id, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def pad_labels(labels: Sequence[Sequence[int]]) -> Tensor:
+    """(B, longest) with -100, which the loss ignores, after each sentence."""
+    return pad_sequence([torch.tensor(ids) for ids in labels], batch_first=True, padding_value=-100)

@@ -1,0 +1,89 @@
+"""Stage 2, LLM fine-tuning: adapter and language model learn to translate cached features (section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from extract.errors import InputError
+from extract.index import Clip
+from extract.store import FeatureStore
+from train.features import FeatureDataset, collate_features
+from train.labels import encode_targets
+from train.settings import TranslateSettings
+from train.trainer import Report, fit
+from train.translator import SignTranslator
+
+
+def available(store: FeatureStore, clips: Sequence[Clip]) -> list[Clip]:
+    """The clips that the store has features of, in their order.
+
+    Raises:
+        InputError: it has none of them.
+    """
+    present = store.lengths()
+    found = [clip for clip in clips if clip.id in present]
+    if not found:
+        raise InputError(store.location, expected=f"features of {len(clips)} clips", found="none of them",
+                         remedy="Run `slt extract` on this split.")  # fmt: skip
+    return found
+
+
+def train_translate(
+    train_store: FeatureStore,
+    dev_store: FeatureStore,
+    clips: Sequence[Clip],
+    dev: Sequence[Clip],
+    settings: TranslateSettings,
+    language_model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    work: Path,
+    report: Report | None = None,
+) -> tuple[SignTranslator, list[dict[str, float]]]:
+    """Fine-tune ``language_model`` behind a new adapter.
+
+    Args:
+        train_store, dev_store: features of one fingerprint.
+        clips, dev: of the two splits; those without features are left out (see ``available``).
+        work: for checkpoints; an interrupted run resumes from there.
+
+    Returns:
+        The translator, in ``eval()``, and the training log.
+
+    Raises:
+        InputError: the stores were made differently, hold none of the clips or a value that is not finite, or a
+            clip or sentence is longer than the language model's positions.
+    """
+    dev_store.require(train_store.fingerprint)
+    torch.manual_seed(settings.seed)
+    model = SignTranslator.compose(language_model, settings.adapter, train_store.width)
+    model.label_smoothing = settings.label_smoothing
+    sets = [_examples(store, of, tokenizer, language_model) for store, of in ((train_store, clips), (dev_store, dev))]
+    log = fit(
+        model, settings, sets[0], collate_features, work, dev=sets[1], tokenizer=tokenizer,
+        rates={"adapter.": settings.adapter_learning_rate}, max_length=settings.max_length, report=report,
+    )  # fmt: skip
+    return model.eval(), log
+
+
+def _examples(
+    store: FeatureStore, clips: Sequence[Clip], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> FeatureDataset:
+    present = available(store, clips)
+    targets = encode_targets(tokenizer, [clip.text for clip in present])
+    limit = getattr(model.config, "max_position_embeddings", None)
+    features = store.load([clip.id for clip in present])
+    if limit:
+        for clip, ids, start, end in zip(present, targets, features.offsets, features.offsets[1:], strict=False):
+            if max(len(ids), end - start) > limit:
+                raise InputError(
+                    f"clip {clip.id!r}", expected=f"at most {limit} features and target pieces, the model's positions",
+                    found=f"{end - start} and {len(ids)}", remedy="Use a larger frames.keep_every, or leave it out.",
+                )  # fmt: skip
+    if not torch.isfinite(torch.from_numpy(features.array)).all():
+        raise InputError(store.location, expected="finite features", found="NaN or infinity",
+                         remedy="Extract with dtype float32.")  # fmt: skip
+    return FeatureDataset(features, targets)

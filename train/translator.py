@@ -1,0 +1,186 @@
+"""The one model class of every stage: visual encoder (or cached features), adapter, language model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import Seq2SeqLMOutput
+
+from extract.encoder import VisualEncoder, VisualEncoderConfig
+from train.settings import AdapterSettings
+
+
+class SignTranslatorConfig(PretrainedConfig):
+    """What ``config.json`` of a translator directory holds."""
+
+    model_type = "fla_slt_translator"
+
+    def __init__(
+        self,
+        language_model: dict[str, Any] | None = None,
+        feature_width: int = 512,
+        adapter_hidden: int | None = None,
+        adapter_activation: str = "relu",
+        encoder: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.language_model = language_model or {"model_type": "mbart"}
+        self.feature_width = feature_width
+        self.adapter_hidden = adapter_hidden
+        self.adapter_activation = adapter_activation
+        self.encoder = encoder
+        kwargs.setdefault("is_encoder_decoder", True)
+        super().__init__(**kwargs)
+
+
+class SignAdapter(nn.Module):
+    """MLP with one hidden layer from features to input embeddings of the language model (section 3.3).
+
+    mBART multiplies its word embeddings by sqrt(d_model) where they are looked up; embeddings that are handed in
+    bypass that. The adapter takes the place of the word embedding, so its output is scaled alike; positions and
+    layer norm of the language model follow.
+    """
+
+    def __init__(self, width: int, hidden: int, d_model: int, activation: str, scale: float) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, hidden)
+        self.activation = {"relu": nn.ReLU, "gelu": nn.GELU}[activation]()
+        self.output = nn.Linear(hidden, d_model)
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., width) to (..., d_model)."""
+        return self.output(self.activation(self.hidden(features))) * self.scale
+
+
+class SignTranslator(PreTrainedModel):
+    """Translates sign-wise features, or frames when it has an encoder, to text.
+
+    With an encoder and Light-T it is stage 1, without an encoder stage 2, with an encoder and mBART the joint
+    baseline. Features arrive packed, the clips of a batch one after the other, so that nothing is spent on padding
+    before the language model.
+    """
+
+    config_class = SignTranslatorConfig
+    base_model_prefix = "translator"
+    main_input_name = "features"
+    supports_gradient_checkpointing = True
+
+    def __init__(self, config: SignTranslatorConfig, language_model: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        if language_model is None:
+            fields = dict(config.language_model)
+            language_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+            language_model = AutoModelForSeq2SeqLM.from_config(language_config)
+        text = language_model.config
+        scale = math.sqrt(text.d_model) if getattr(text, "scale_embedding", False) else 1.0
+        hidden = config.adapter_hidden or text.d_model
+        self.encoder = VisualEncoder(VisualEncoderConfig.from_dict(config.encoder)) if config.encoder else None
+        self.adapter = SignAdapter(config.feature_width, hidden, text.d_model, config.adapter_activation, scale)
+        self.language_model = language_model
+        self.generation_config = language_model.generation_config
+        self.label_smoothing = 0.0
+        self.post_init()
+
+    @classmethod
+    def compose(
+        cls,
+        language_model: PreTrainedModel,
+        adapter: AdapterSettings,
+        feature_width: int,
+        encoder: VisualEncoder | None = None,
+    ) -> SignTranslator:
+        """A translator around models that already have their weights."""
+        config = SignTranslatorConfig(
+            language_model=language_model.config.to_dict(),
+            feature_width=feature_width,
+            adapter_hidden=adapter.hidden,
+            adapter_activation=adapter.activation,
+            encoder=encoder.config.to_dict() if encoder is not None else None,
+        )
+        model = cls(config, language_model)
+        if encoder is not None:
+            model.encoder = encoder
+        return model
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, SignAdapter):
+            # Output of unit variance after the scale, as word embeddings have.
+            nn.init.normal_(module.output.weight, std=1 / (module.scale * math.sqrt(module.output.in_features)))
+            nn.init.zeros_(module.output.bias)
+
+    def sign_features(self, frames: Tensor | None, features: Tensor | None, lengths: Tensor) -> tuple[Tensor, list[int]]:
+        """Packed sign-wise features (sum, C) and their lengths, from frames when there is an encoder."""
+        steps = lengths.tolist()
+        if frames is not None:
+            if self.encoder is None:
+                raise ValueError("frames need a translator with an encoder; this one reads cached features")
+            return self.encoder(frames, steps)  # type: ignore[no-any-return]
+        if features is None:
+            raise ValueError("give frames or features")
+        return features, steps
+
+    def embed(self, features: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+        """Packed features to padded input embeddings (B, T, d_model) and the attention mask (B, T)."""
+        embedded = self.adapter(features.to(self.adapter.hidden.weight.dtype))
+        padded = nn.utils.rnn.pad_sequence(list(embedded.split(lengths)), batch_first=True)
+        steps = torch.arange(padded.shape[1], device=padded.device)
+        mask = steps[None, :] < torch.tensor(lengths, device=padded.device)[:, None]
+        return padded, mask.long()
+
+    def forward(
+        self,
+        labels: Tensor | None = None,
+        lengths: Tensor | None = None,
+        features: Tensor | None = None,
+        frames: Tensor | None = None,
+    ) -> Seq2SeqLMOutput:
+        """
+        Args:
+            labels: (B, L) target ids, -100 where padded.
+            lengths: (B,) sampled frames, or feature steps, per clip.
+            features: (sum of lengths, C), or
+            frames: (sum of lengths, 3, H, W) uint8.
+
+        Returns:
+            logits (B, L, V) and, with labels, the label-smoothed cross entropy averaged over target pieces.
+        """
+        assert lengths is not None
+        packed, steps = self.sign_features(frames, features, lengths)
+        return self.decode(packed, steps, labels)
+
+    def decode(self, features: Tensor, lengths: list[int], labels: Tensor | None) -> Seq2SeqLMOutput:
+        """The part of ``forward`` after the encoder."""
+        embeds, mask = self.embed(features, lengths)
+        output = self.language_model(inputs_embeds=embeds, attention_mask=mask, labels=labels, use_cache=False)
+        loss = None
+        if labels is not None:
+            loss = nn.functional.cross_entropy(
+                output.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=self.label_smoothing
+            )
+        return Seq2SeqLMOutput(loss=loss, logits=output.logits)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        lengths: Tensor,
+        features: Tensor | None = None,
+        frames: Tensor | None = None,
+        labels: Tensor | None = None,
+        **options: Any,
+    ) -> Any:
+        """Token ids (B, L), or what ``return_dict_in_generate`` asks for; ``options`` as in transformers.
+
+        ``labels`` is accepted because a trainer passes its whole batch, and is not read.
+        """
+        packed, steps = self.sign_features(frames, features, lengths)
+        embeds, mask = self.embed(packed, steps)
+        options.setdefault("generation_config", self.generation_config)
+        return self.language_model.generate(inputs_embeds=embeds, attention_mask=mask, **options)
+
+
+AutoConfig.register(SignTranslatorConfig.model_type, SignTranslatorConfig)

@@ -1,0 +1,104 @@
+"""Stage 1, visual initialing: the visual encoder and Light-T learn video-grounded text generation (section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import Seq2SeqLMOutput
+
+from extract.encoder import VisualEncoder
+from extract.index import Clip
+from extract.settings import EncoderSettings, FrameSettings
+from train.clips import ClipDataset, collate_clips
+from train.labels import encode_targets, spoken_pieces
+from train.language_model import build_mbart
+from train.settings import VisualSettings
+from train.trainer import Report, fit
+from train.translator import SignTranslator, SignTranslatorConfig
+from train.words import SpottingEncoder, WordSpotter
+
+
+class VisualInitialing(SignTranslator):
+    """Stage 1's model while it learns: the translator, and the bag-of-words loss beside its own."""
+
+    spotter: WordSpotter
+    weight: float
+
+    def forward(
+        self,
+        labels: Tensor | None = None,
+        lengths: Tensor | None = None,
+        features: Tensor | None = None,
+        frames: Tensor | None = None,
+    ) -> Seq2SeqLMOutput:
+        assert lengths is not None
+        packed, steps = self.sign_features(frames, features, lengths)
+        output = self.decode(packed, steps, labels)
+        if labels is not None:
+            output.loss = output.loss + self.weight * self.spotter(packed, steps, labels)
+        return output
+
+
+def train_visual(
+    root: Path,
+    clips: Sequence[Clip],
+    dev: Sequence[Clip],
+    encoder: EncoderSettings,
+    frames: FrameSettings,
+    settings: VisualSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    language: str,
+    work: Path,
+    *,
+    light_t: PreTrainedModel | None = None,
+    report: Callable[[str], Report] | None = None,
+) -> tuple[SignTranslator, list[dict[str, float]]]:
+    """Train encoder and Light-T.
+
+    Args:
+        root: the dataset's root.
+        clips, dev: readable clips of the two splits.
+        tokenizer: of stage 2's language model [P].
+        work: for checkpoints; an interrupted run resumes from there.
+        light_t: starting point of Light-T; None: random weights [P].
+        report: gives a ``Report`` for each phase's name.
+
+    Returns:
+        The stage-1 translator, in ``eval()``, with its encoder as ``.encoder``; and the training log.
+    """
+    torch.manual_seed(settings.seed)
+    targets = encode_targets(tokenizer, [clip.text for clip in clips])
+    train = ClipDataset(root, clips, targets, frames, random=True, seed=settings.seed)
+    model = VisualEncoder.from_settings(encoder, frames)
+    log: list[dict[str, float]] = []
+    spotter = WordSpotter(model.config.width, spoken_pieces(tokenizer, targets), len(tokenizer))
+    if settings.warmup:
+        phase = report("encoder warm-up") if report else None
+        log += fit(SpottingEncoder(model, spotter), settings.warmup, train, collate_clips, work / "warmup", report=phase)
+    language_model = light_t or build_mbart(settings.light_t, tokenizer, language)
+    translator = SignTranslator.compose(language_model, settings.adapter, model.config.width, model)
+    learner: SignTranslator = translator
+    if settings.bag_of_words:
+        learner = _with_spotter(translator, spotter, settings.bag_of_words)
+    learner.label_smoothing = settings.label_smoothing
+    dev_targets = encode_targets(tokenizer, [clip.text for clip in dev])
+    log += fit(
+        learner, settings, train, collate_clips, work / "generation",
+        dev=ClipDataset(root, dev, dev_targets, frames, random=False),
+        tokenizer=tokenizer, report=report("visual initialing") if report else None,
+    )  # fmt: skip
+    return translator.eval(), log
+
+
+def _with_spotter(translator: SignTranslator, spotter: WordSpotter, weight: float) -> VisualInitialing:
+    """The same modules (not copies) under a model that has the second loss."""
+    config: Any = SignTranslatorConfig.from_dict(translator.config.to_dict())
+    learner = VisualInitialing(config, translator.language_model)
+    learner.encoder, learner.adapter = translator.encoder, translator.adapter
+    learner.spotter, learner.weight = spotter, weight
+    return learner
