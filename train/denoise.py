@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -87,30 +87,6 @@ def collate_denoising(pad: int) -> Any:
     return collate
 
 
-class Denoiser(PreTrainedModel):
-    """A language model with the label-smoothed loss that it is pre-trained with."""
-
-    _no_split_modules: list[str] = []  # noqa: RUF012  (transformers reads a plain class attribute)
-
-    def __init__(self, language_model: PreTrainedModel, label_smoothing: float) -> None:
-        super().__init__(language_model.config)
-        self.language_model, self.label_smoothing = language_model, label_smoothing
-        self.post_init()
-
-    def forward(self, labels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        output = self.language_model(
-            input_ids=input_ids, attention_mask=attention_mask, labels=labels, use_cache=False
-        )
-        return {
-            "loss": nn.functional.cross_entropy(
-                output.logits.flatten(0, 1), labels.flatten(), label_smoothing=self.label_smoothing
-            )
-        }
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """The language model has its weights."""
-
-
 def read_sentences(path: Path) -> list[str]:
     """Non-empty lines of a UTF-8 file.
 
@@ -148,7 +124,6 @@ def pretrain(
     """
     targets = encode_targets(tokenizer, lines)
     data = DenoisingDataset(targets, tokenizer.mask_token_id, settings.mask_rate, settings.span, settings.seed)
-    learner = Denoiser(model, settings.label_smoothing)
-    log = fit(learner, settings, data, collate_denoising(tokenizer.pad_token_id), work, report=report)
+    log = fit(model, settings, data, collate_denoising(tokenizer.pad_token_id), work, report=report)
     model.eval()
     return log

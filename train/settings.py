@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from extract.settings import Settings
 
 Positive = Annotated[int, Field(ge=1)]
+Smoothing = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TransformerSettings(Settings):
@@ -57,7 +58,6 @@ class TrainingSettings(Settings):
     """Batches per optimiser step."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are clipped to this norm; 0: not at all."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.2
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     seed: int = 0
     evaluate_every: Positive | None = None
@@ -82,7 +82,6 @@ class WarmupSettings(TrainingSettings):
     """
 
     steps: Positive | None = 900
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class DenoisingSettings(TrainingSettings):
@@ -97,7 +96,6 @@ class DenoisingSettings(TrainingSettings):
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     epochs: Annotated[float, Field(gt=0)] | None = 3
     batch_size: Positive = 64
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
 
 class VisualSettings(TrainingSettings):
@@ -107,6 +105,8 @@ class VisualSettings(TrainingSettings):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     epochs: Annotated[float, Field(gt=0)] | None = 75
     batch_size: Positive = 8
+    label_smoothing: Smoothing = 0.2
+    """[P]"""
     light_t: TransformerSettings = TransformerSettings()
     """3 + 3 layers, 8 heads, d 512, FFN 2048 [P]."""
     adapter: AdapterSettings = AdapterSettings()
@@ -139,7 +139,8 @@ class TranslateSettings(TrainingSettings):
     adapter_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Of the adapter [P]."""
     epochs: Annotated[float, Field(gt=0)] | None = 40
-    batch_size: Positive = 16
+    label_smoothing: Smoothing = 0.2
+    """[P]"""
     beams: Positive = 5
     """Beam search at test time [P]."""
     max_length: Positive = 128

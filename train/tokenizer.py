@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 def train_tokenizer(lines: Sequence[str], vocabulary: int, language: str) -> MBartTokenizer:
     """A unigram tokenizer with mBART's specials in mBART's places: four first, language codes and mask last.
 
+    The pieces come from byte-pair merges, their scores from how often the merges use them: the unigram trainer
+    seeds itself with substrings that recur in different words, and on a small text that leaves no whole words.
+
     Args:
         lines: the text.
         vocabulary: pieces at most; a small text gives fewer.
@@ -29,21 +33,18 @@ def train_tokenizer(lines: Sequence[str], vocabulary: int, language: str) -> MBa
     if language not in FAIRSEQ_LANGUAGE_CODES:
         raise InputError("language", expected="one of mBART's codes", found=repr(language),
                          remedy=f"Known: {', '.join(FAIRSEQ_LANGUAGE_CODES)}.")  # fmt: skip
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True)
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocabulary, special_tokens=list(_SPECIAL), unk_token="<unk>", show_progress=False
-    )
-    # Sorted: the trainer's result must not depend on the order of a file's lines.
-    tokenizer.train_from_iterator(sorted(lines), trainer)
-    learned = [(piece, score) for piece, score in _pieces(tokenizer) if piece not in _SPECIAL]
-    vocab = [(piece, 0.0) for piece in _SPECIAL] + learned
+    merges = Tokenizer(models.BPE())
+    merges.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True)
+    # Sorted: the result must not depend on the order of a file's lines.
+    merges.train_from_iterator(sorted(lines), trainers.BpeTrainer(vocab_size=vocabulary, show_progress=False))
+    used = Counter(piece for encoding in merges.encode_batch(list(lines)) for piece in encoding.tokens)
+    letters = {letter for piece in merges.get_vocab() for letter in piece}  # so that no known letter is unknown
+    total = used.total()
+    learned = sorted(used.keys() | letters, key=lambda piece: (-used[piece], piece))
+    vocab = [(piece, 0.0) for piece in _SPECIAL]
+    vocab += [(piece, math.log(max(used[piece], 0.5) / total)) for piece in learned]
     vocab += [(code, 0.0) for code in FAIRSEQ_LANGUAGE_CODES] + [("<mask>", 0.0)]
     return MBartTokenizer(vocab=vocab, src_lang=language, tgt_lang=language)
-
-
-def _pieces(tokenizer: Tokenizer) -> list[tuple[str, float]]:
-    return [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
 
 
 def load_tokenizer(folder: str | Path, language: str) -> PreTrainedTokenizerBase:

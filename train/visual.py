@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from extract.index import Clip
 from extract.settings import EncoderSettings, FrameSettings
 from train.clips import ClipDataset, collate_clips
 from train.labels import encode_targets, spoken_pieces
-from train.language_model import build_mbart
 from train.settings import VisualSettings
 from train.trainer import Report, fit
 from train.translator import SignTranslator, SignTranslatorConfig
@@ -52,11 +52,10 @@ def train_visual(
     frames: FrameSettings,
     settings: VisualSettings,
     tokenizer: PreTrainedTokenizerBase,
-    language: str,
     work: Path,
     *,
-    light_t: PreTrainedModel | None = None,
-    report: Callable[[str], Report] | None = None,
+    light_t: PreTrainedModel,
+    bars: Callable[[str, str], AbstractContextManager[Report]],
 ) -> tuple[SignTranslator, list[dict[str, float]]]:
     """Train encoder and Light-T.
 
@@ -65,8 +64,8 @@ def train_visual(
         clips, dev: readable clips of the two splits.
         tokenizer: of stage 2's language model [P].
         work: for checkpoints; an interrupted run resumes from there.
-        light_t: starting point of Light-T; None: random weights [P].
-        report: gives a ``Report`` for each phase's name.
+        light_t: Light-T at its start: random weights [P], or pre-trained by denoising.
+        bars: opens a progress bar, given a phase's name and its unit.
 
     Returns:
         The stage-1 translator, in ``eval()``, with its encoder as ``.encoder``; and the training log.
@@ -78,20 +77,21 @@ def train_visual(
     log: list[dict[str, float]] = []
     spotter = WordSpotter(model.config.width, spoken_pieces(tokenizer, targets), len(tokenizer))
     if settings.warmup:
-        phase = report("encoder warm-up") if report else None
-        log += fit(SpottingEncoder(model, spotter), settings.warmup, train, collate_clips, work / "warmup", report=phase)
-    language_model = light_t or build_mbart(settings.light_t, tokenizer, language)
-    translator = SignTranslator.compose(language_model, settings.adapter, model.config.width, model)
+        warming = SpottingEncoder(model, spotter)
+        with bars("encoder warm-up", "steps") as report:
+            log += fit(warming, settings.warmup, train, collate_clips, work / "warmup", report=report)
+    translator = SignTranslator.compose(light_t, settings.adapter, model.config.width, model)
     learner: SignTranslator = translator
     if settings.bag_of_words:
         learner = _with_spotter(translator, spotter, settings.bag_of_words)
     learner.label_smoothing = settings.label_smoothing
     dev_targets = encode_targets(tokenizer, [clip.text for clip in dev])
-    log += fit(
-        learner, settings, train, collate_clips, work / "generation",
-        dev=ClipDataset(root, dev, dev_targets, frames, random=False),
-        tokenizer=tokenizer, report=report("visual initialing") if report else None,
-    )  # fmt: skip
+    watched = ClipDataset(root, dev, dev_targets, frames, random=False)
+    with bars("visual initialing", "steps") as report:
+        log += fit(
+            learner, settings, train, collate_clips, work / "generation",
+            dev=watched, tokenizer=tokenizer, report=report,
+        )  # fmt: skip
     return translator.eval(), log
 
 

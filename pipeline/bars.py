@@ -1,0 +1,65 @@
+"""Progress: bars with the time left on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Tick = Callable[..., None]
+"""Called with done and total, and optionally a mapping of figures to show."""
+
+LOG_SECONDS = 20.0
+
+
+class Bars:
+    """One bar at a time on standard error."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+
+    @contextmanager
+    def bar(self, name: str, unit: str) -> Iterator[Tick]:
+        """A bar that closes with the block; yields the function that moves it."""
+        draw = self._live if self.console.is_terminal else self._logged
+        with draw(name, unit) as tick:
+            yield tick
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False)
+
+    @contextmanager
+    def _live(self, name: str, unit: str) -> Iterator[Tick]:
+        columns = (
+            TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=self.console) as progress:
+            task = progress.add_task(name, total=None, figures="")
+
+            def tick(done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
+                progress.update(task, completed=done, total=total, figures=_shown(figures))
+
+            yield tick
+
+    @contextmanager
+    def _logged(self, name: str, unit: str) -> Iterator[Tick]:
+        started = said = time.monotonic()
+
+        def tick(done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
+            nonlocal said
+            now = time.monotonic()
+            if now - said >= LOG_SECONDS:
+                said = now
+                left = (now - started) / max(done, 1) * (total - done)
+                self.say(f"  {name}: {done}/{total} {unit}, {left:.0f} s left {_shown(figures)}".rstrip())
+
+        yield tick
+        self.say(f"  {name}: {time.monotonic() - started:.0f} s")
+
+
+def _shown(figures: Mapping[str, float] | None) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in (figures or {}).items())

@@ -1,0 +1,330 @@
+"""The command line, ``slt``. Heavy imports stay inside the commands, so that ``slt --help`` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from extract.errors import SltError
+from pipeline.bars import Bars
+
+app = typer.Typer(
+    help="Sign videos to text without glosses: visual initialing, cached features, LLM fine-tuning, scores.",
+    no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+)  # fmt: skip
+train_app = typer.Typer(help="Train one stage.", no_args_is_help=True)
+features_app = typer.Typer(help="Look into a feature store.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+app.add_typer(features_app, name="features")
+
+SOME_FAILED = 3
+
+Config = Annotated[str, typer.Argument(help="Config file, or the name of a shipped one.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the experiment. Default: runs/<name>.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override: key.path=value. May be repeated.")]
+Manifest = Annotated[Path | None, typer.Option("--manifest", help="Another data_manifest.yaml.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Force = Annotated[bool, typer.Option("--force", help="Run even what is up to date.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
+    preset: Annotated[str, typer.Option(help="Size: tiny or demo.")] = "demo",
+    seed: Annotated[int, typer.Option(help="Of the corpus.")] = 0,
+    overrides: Set = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline on the built-in corpus; ends with the score table and report.html."""
+    from pipeline.config import load_config
+    from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
+    from pipeline.run import Run
+
+    corpus = out / "corpus"
+    places = [f"data.root={corpus / DATASET_FOLDER}", f"train.lm.text={corpus / TEXT_FILE}"]
+    experiment = load_config(preset, [*places, *(overrides or [])])
+    if not dry_run:
+        _write_corpus(corpus, preset, seed)
+    _run(Run(experiment, out), dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def run(
+    config: Config,
+    out: Out = None,
+    start: Annotated[str | None, typer.Option("--from", help="Begin with this stage, done or not.")] = None,
+    overrides: Set = None,
+    manifest: Manifest = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline of a config; stages whose inputs have not changed are skipped."""
+    _run(_open(config, out, overrides, manifest), start=start, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def status(
+    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None, as_json: AsJson = False
+) -> None:
+    """What is done, stale or missing."""
+    _show_states(_open(config, out, overrides, manifest), as_json)
+
+
+@app.command()
+def index(
+    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
+    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Which clips there are: annotations to the clip index (Parquet)."""
+    _single("index", _open(config, out, overrides, manifest), force, dry_run, as_json)
+
+
+@train_app.command("lm")
+def train_lm(
+    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
+    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Denoising pre-training of a small language model on plain text."""
+    _single("lm", _open(config, out, overrides, manifest), force, dry_run, as_json)
+
+
+@train_app.command("visual")
+def train_visual(
+    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
+    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Stage 1, visual initialing: encoder and Light-T from pixels."""
+    _single("visual", _open(config, out, overrides, manifest), force, dry_run, as_json)
+
+
+@app.command()
+def extract(
+    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
+    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Every clip once through the frozen encoder, in parallel, to a Zarr feature store."""
+    _single("extract", _open(config, out, overrides, manifest), force, dry_run, as_json)
+
+
+@train_app.command("translate")
+def train_translate(
+    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
+    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Stage 2, LLM fine-tuning on cached features only."""
+    _single("finetune", _open(config, out, overrides, manifest), force, dry_run, as_json)
+
+
+@app.command()
+def translate(
+    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
+    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Translate the test split by both stages, and the sanity rows, to predictions.jsonl files."""
+    _single("translate", _open(config, out, overrides, manifest), force, dry_run, as_json)
+
+
+@app.command()
+def score(
+    source: Annotated[str, typer.Argument(help="A predictions.jsonl, or a config.")],
+    level: Annotated[str | None, typer.Option(help="word or char; default: the config's, or word.")] = None,
+    out: Out = None,
+    overrides: Set = None,
+    manifest: Manifest = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """BLEU-1..4 and ROUGE-L of a predictions file, or of every row of an experiment."""
+    if source.endswith(".jsonl"):
+        _score_file(Path(source), level or "word", as_json)
+        return
+    chosen = [*(overrides or []), *([f"score.level={level}"] if level else [])]
+    _single("score", _open(source, out, chosen, manifest), force, dry_run, as_json)
+
+
+@app.command()
+def report(
+    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
+    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """One self-contained HTML page of scores, curves, examples and provenance."""
+    _single("report", _open(config, out, overrides, manifest), force, dry_run, as_json)
+
+
+@app.command()
+def corpus(
+    folder: Annotated[Path, typer.Argument(help="Where to write it.")],
+    preset: Annotated[str, typer.Option(help="Size: tiny, demo or bench.")] = "demo",
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Write the built-in corpus in PHOENIX14T's layout."""
+    root = _write_corpus(folder, preset, seed)
+    typer.echo(f"{root}\nnext: slt run demo --set data.root={root} --set train.lm.text={folder}/text.de.txt")
+
+
+@features_app.command("info")
+def features_info(store: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
+    """What a store holds, and which clips failed."""
+    import dataclasses
+
+    from extract.store import FeatureStore
+
+    opened = FeatureStore.open(store)
+    facts = dataclasses.asdict(opened.info())
+    failures = {id: {"kind": f.kind, "detail": f.detail} for id, f in opened.failures().items()}
+    if as_json:
+        _print_json({**facts, "failed": failures, "provenance": opened.provenance})
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name:12} {value}")
+    for id, failure in failures.items():
+        typer.echo(f"failed       {id}: {failure['kind']}: {failure['detail']}")
+
+
+@features_app.command("verify")
+def features_verify(store: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
+    """Read everything and compare it with its digests."""
+    from extract.store import FeatureStore
+
+    problems = FeatureStore.open(store).verify()
+    if as_json:
+        _print_json({"problems": problems})
+    else:
+        typer.echo("\n".join(problems) or f"{store}: whole")
+    raise typer.Exit(2 if problems else 0)
+
+
+def main() -> None:
+    """Entry point: errors that a person can act on are one line each, not a traceback."""
+    try:
+        app(standalone_mode=True)
+    except SltError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.secho("interrupted: the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+def _open(config: str, out: Path | None, overrides: list[str] | None, manifest: Path | None) -> Any:
+    from pipeline.config import load_config
+    from pipeline.run import Run
+
+    experiment = load_config(config, overrides or [])
+    return Run(experiment, out or Path("runs") / experiment.name, manifest)
+
+
+def _run(run: Any, *, start: str | None = None, dry_run: bool, as_json: bool) -> None:
+    from pipeline.stages import stages
+
+    if dry_run:
+        _show_states(run, as_json)
+        return
+    failed = run.execute(stages(run.experiment), Bars(), start)
+    _show_scores(run, as_json)
+    raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> None:
+    from pipeline.stages import stages
+
+    listed = stages(run.experiment)
+    chosen = [stage for stage in listed if stage.name == name]
+    if dry_run:
+        _show_states(run, as_json, only=name)
+        return
+    failed = run.execute(chosen, Bars(), force=force)
+    record = run.records.read(name)
+    if as_json:
+        _print_json({"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed})
+    elif name == "score":
+        _show_scores(run, as_json)
+    later = [stage.name for stage in listed[listed.index(chosen[0]) + 1 :]] if chosen else []
+    if later:
+        typer.echo(f"{', '.join(str(run.folder / o) for o in record.outputs)}; next stage: {later[0]}", err=True)
+    raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _show_states(run: Any, as_json: bool, only: str | None = None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.stages import stages
+
+    rows = [
+        {"stage": stage.name, "state": state, "why": why, "about": stage.about}
+        for stage, state, why in run.states(stages(run.experiment))
+        if only in (None, stage.name)
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table(title=f"{run.experiment.name} in {run.folder}", title_justify="left")
+    for column in ("stage", "state", "why", "about"):
+        table.add_column(column)
+    colours = {"done": "green", "stale": "yellow", "missing": "red"}
+    for row in rows:
+        table.add_row(row["stage"], f"[{colours[row['state']]}]{row['state']}[/]", row["why"], row["about"])
+    Console().print(table)
+
+
+def _show_scores(run: Any, as_json: bool) -> None:
+    from rich.console import Console
+
+    from eval.published import published
+    from eval.scores import read_scores
+    from eval.table import comparison_table, score_table
+
+    scores = read_scores(run.folder / "scores.json")
+    if as_json:
+        _print_json({row: score.model_dump() for row, score in scores.items()})
+        return
+    console = Console()
+    console.print(score_table(scores))
+    if published(run.dataset.name):
+        console.print(comparison_table(run.dataset.name, scores))
+    report = run.folder / "report.html"
+    typer.echo(f"scores: {run.folder / 'scores.json'}" + (f"   report: {report}" if report.is_file() else ""))
+
+
+def _score_file(path: Path, level: str, as_json: bool) -> None:
+    from pydantic import ValidationError
+    from rich.console import Console
+
+    from eval.predictions import read_predictions
+    from eval.scores import score
+    from eval.settings import ScoreSettings
+    from eval.table import score_table
+    from extract.errors import InputError, suggestion
+
+    try:
+        settings = ScoreSettings.model_validate({"level": level})
+    except ValidationError as error:
+        raise InputError("--level", expected="word or char", found=repr(level),
+                         remedy=suggestion(level, ("word", "char"))) from error  # fmt: skip
+    measured = score(read_predictions(path), settings)
+    if as_json:
+        _print_json(measured.model_dump())
+    else:
+        Console().print(score_table({path.stem: measured}))
+
+
+def _write_corpus(folder: Path, preset: str, seed: int) -> Path:
+    from extract.errors import InputError, suggestion
+    from pipeline.corpus.layout import PRESETS, write_corpus
+
+    if preset not in PRESETS:
+        raise InputError("--preset", expected="a preset", found=repr(preset), remedy=suggestion(preset, PRESETS))
+    with Bars().bar("drawing the built-in corpus", "clips") as tick:
+        return write_corpus(folder, preset, seed, tick)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))

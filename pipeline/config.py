@@ -1,0 +1,128 @@
+"""Experiment configs: YAML in, one frozen model of every stage's settings out, all errors at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from eval.settings import ScoreSettings
+from extract.errors import InputError, SltError, suggestion
+from extract.settings import DataSettings, EncoderSettings, ExtractSettings, FrameSettings, Settings
+from train.settings import TrainSettings
+
+SHIPPED = Path(__file__).with_name("configs")
+
+
+class Experiment(Settings):
+    """Everything that decides an experiment's result, and how it is run."""
+
+    name: str
+    data: DataSettings
+    frames: FrameSettings = FrameSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    extract: ExtractSettings = ExtractSettings()
+    train: TrainSettings = TrainSettings()
+    score: ScoreSettings = ScoreSettings()
+
+    @property
+    def stage_settings(self) -> Mapping[str, Settings]:
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "name"}
+
+
+class ConfigError(SltError):
+    """One or more values of a config are wrong; one line each."""
+
+
+def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read a config file, or a shipped one by its name (``demo``), and apply ``key=value`` overrides.
+
+    Raises:
+        InputError: no such config, not YAML, or an override that is not ``key=value``.
+        ConfigError: unknown keys or wrong values, all of them.
+    """
+    path = _find(config)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(path, expected="YAML", found=" ".join(str(error).split()), remedy="Mend the file.") from error
+    if not isinstance(raw, dict):
+        raise InputError(path, expected="a mapping", found=type(raw).__name__, remedy=f"See {SHIPPED}/demo.yaml.")
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_lines(path, error))) from error
+
+
+def write_config(experiment: Experiment, path: Path) -> None:
+    """The resolved config, every default filled in, beside the outputs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _find(config: str | Path) -> Path:
+    path = Path(config)
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in SHIPPED.glob("*.yaml")}
+    if str(config) in shipped:
+        return shipped[str(config)]
+    raise InputError(config, expected="a config file or the name of a shipped one", found="neither",
+                     remedy=suggestion(str(config), shipped))  # fmt: skip
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {override}", expected="key=value", found=repr(override),
+                         remedy="For example --set train.translate.learning_rate=1e-5.")  # fmt: skip
+    *parents, last = key.strip().split(".")
+    place = raw
+    for name in parents:
+        if not isinstance(place.get(name), dict):
+            place[name] = {}
+        place = place[name]
+    parsed = yaml.safe_load(value)
+    if isinstance(parsed, str):  # YAML 1.1 takes 1e-5, without a dot, for text
+        try:
+            parsed = float(parsed)
+        except ValueError:
+            pass
+    place[last] = parsed
+
+
+def _lines(path: Path, error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            hint = suggestion(str(problem["loc"][-1]), _fields(problem["loc"][:-1]))
+            yield f"{path}, {where}: expected a known key, found {str(problem['loc'][-1])!r}. {hint}"
+        elif problem["type"] == "missing":
+            yield f"{path}, {where}: expected a value, found none. Add it."
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"{path}, {where or 'the whole'}: {message}; found {_short(problem['input'])}."
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _fields(location: Sequence[int | str]) -> list[str]:
+    """Names of the fields of the model at a place in the config."""
+    model: type[BaseModel] = Experiment
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue
+        options = [field.annotation, *get_args(field.annotation)]
+        nested = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+        model = nested[0] if nested else model
+    return list(model.model_fields)

@@ -1,0 +1,83 @@
+"""Which stages are done, stale or missing: each leaves a record of what went in and what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from extract.fingerprint import digest
+from extract.settings import Settings
+
+EXECUTION = frozenset({"workers", "threads", "checkpoint_every", "batch_frames", "block_frames", "max_failure_rate"})
+"""Settings that decide how a stage runs, not what comes out."""
+
+State = Literal["done", "stale", "missing"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """What a finished stage leaves behind."""
+
+    inputs: dict[str, Any]
+    """Named inputs: the settings that decide the result, and the results of the stages before."""
+    result: Any
+    """What identifies the outputs: digests, fingerprints."""
+    outputs: list[str]
+    """Files and folders, relative to the experiment's folder."""
+    failed: int = 0
+    """Clips that failed."""
+
+
+class Records:
+    """The records of one experiment's stages, ``<folder>/state/<stage>.json``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, stage: str) -> Record | None:
+        path = self._path(stage)
+        try:
+            return Record(**json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            return None  # absent or not whole: the stage runs again, which is always safe
+
+    def write(self, stage: str, record: Record) -> None:
+        path = self._path(stage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(dataclasses.asdict(record), indent=2), encoding="utf-8")
+        partial.replace(path)
+
+    def state(self, stage: str, inputs: Mapping[str, Any]) -> tuple[State, str]:
+        """Whether a stage is up to date with its inputs, and why not."""
+        record = self.read(stage)
+        if record is None:
+            return "missing", "not run yet"
+        changed = sorted(
+            name
+            for name in {*record.inputs, *inputs}
+            if digest(record.inputs.get(name)) != digest(inputs.get(name))
+        )
+        if changed:
+            return "stale", f"changed: {', '.join(changed)}"
+        gone = [name for name in record.outputs if not (self.folder / name).exists()]
+        return ("stale", f"gone: {gone[0]}") if gone else ("done", "")
+
+    def _path(self, stage: str) -> Path:
+        return self.folder / "state" / f"{stage}.json"
+
+
+def deciding(settings: Settings | None) -> Any:
+    """The settings that decide a result, as plain values."""
+    return _without(settings.model_dump(mode="json"), EXECUTION) if settings is not None else None
+
+
+def _without(value: Any, names: frozenset[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without(item, names) for key, item in value.items() if key not in names}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_without(item, names) for item in value]
+    return value

@@ -1,0 +1,82 @@
+"""What the report of an experiment shows: scores, curves, a look at the clips, provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from eval.predictions import read_predictions
+from eval.published import published
+from eval.report import write_report
+from eval.scores import read_scores
+from extract.errors import ClipError
+from extract.frames import read_clip
+from pipeline.run import Run
+from train.provenance import versions
+
+CLIPS, FRAMES = 4, 12
+
+
+def write_page(run: Run, rows: Sequence[str]) -> Path:
+    """``report.html`` of an experiment whose other stages are done."""
+    name = run.experiment.name
+    extracted = run.records.read("extract")
+    return write_report(
+        run.folder / "report.html",
+        title=f"{name}: {run.dataset.name}, test split",
+        scores=read_scores(run.folder / "scores.json"),
+        examples={row: read_predictions(run.folder / "predictions" / f"{row}.jsonl") for row in rows[:2]},
+        provenance={
+            "dataset": run.dataset.name,
+            "feature fingerprint": extracted.result["fingerprint"] if extracted else None,
+            "results of the stages": {
+                stage: record.result
+                for stage in ("index", "lm", "visual", "extract", "finetune", "translate", "score")
+                if (record := run.records.read(stage))
+            },
+            "versions": versions(),
+            "config": run.experiment.model_dump(mode="json"),
+        },
+        published_rows=published(run.dataset.name),
+        images=_strips(run),
+        curves={
+            **_curve(run, "lm", "loss", "language model: denoising loss"),
+            **_curve(run, "visual", "loss", "stage 1: loss"),
+            **_curve(run, "visual", "eval_bleu4", "stage 1: dev BLEU-4"),
+            **_curve(run, "finetune", "loss", "stage 2: loss"),
+            **_curve(run, "finetune", "eval_bleu4", "stage 2: dev BLEU-4"),
+        },
+    )
+
+
+def _strips(run: Run) -> dict[str, bytes]:
+    """The first test clips as the encoder sees them, one strip of sampled frames each."""
+    strips: dict[str, bytes] = {}
+    for clip in run.clips("test")[:CLIPS]:
+        try:
+            frames = read_clip(run.dataset.root, clip, run.experiment.frames)
+        except ClipError:
+            continue  # it stands among the failures of the extraction
+        chosen = frames[np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().astype(int)]
+        strip = np.concatenate(list(chosen.transpose(0, 2, 3, 1)[..., ::-1]), axis=1)
+        strips[f"{clip.id}: {clip.text}"] = cv2.imencode(".png", strip)[1].tobytes()
+    return strips
+
+
+def _curve(run: Run, stage: str, key: str, caption: str) -> dict[str, list[tuple[float, float]]]:
+    path = run.folder / "logs" / f"{stage}.json"
+    if not path.is_file():
+        return {}
+    log = json.loads(path.read_text(encoding="utf-8"))
+    points = [(float(entry["step"]), float(entry[key])) for entry in _last_phase(log) if key in entry]
+    return {caption: points} if len(points) > 1 else {}
+
+
+def _last_phase(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Entries after the last time that the step count began anew (a warm-up has a count of its own)."""
+    starts = [i for i in range(1, len(log)) if log[i].get("step", 0) < log[i - 1].get("step", 0)]
+    return log[starts[-1] :] if starts else log
