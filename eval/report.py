@@ -94,10 +94,7 @@ def choose_examples(examples: Mapping[str, Sequence[Prediction]], limit: int = M
     if len(clips) > limit:
         clips = [clips[index * len(clips) // limit] for index in range(limit)]
     by_system = [{row.id: row.hypothesis for row in rows} for rows in examples.values()]
-    return [
-        Example(clip, references[clip], tuple(hypotheses.get(clip) for hypotheses in by_system))
-        for clip in clips
-    ]
+    return [Example(clip, references[clip], tuple(hypotheses.get(clip) for hypotheses in by_system)) for clip in clips]
 
 
 def _clips(examples: Mapping[str, Sequence[Prediction]]) -> dict[str, str]:
@@ -107,9 +104,7 @@ def _clips(examples: Mapping[str, Sequence[Prediction]]) -> dict[str, str]:
 
 def _data_uri(caption: str, data: bytes) -> str:
     if not data.startswith(PNG_SIGNATURE):
-        raise InputError(
-            f"image {caption!r}", expected="a PNG file", found=f"{data[:8]!r}", remedy="Save it as PNG."
-        )
+        raise InputError(f"image {caption!r}", expected="a PNG file", found=f"{data[:8]!r}", remedy="Save it as PNG.")
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from extract.errors import InputError
 
 
-def rouge_l(
-    hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[str]], *, beta: float = 1.2
-) -> float:
+def rouge_l(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[str]], *, beta: float = 1.2) -> float:
     """Mean sentence ROUGE-L, x100, of n tokenised hypotheses against one tokenised reference each.
 
     Raises:

@@ -19,9 +19,7 @@ METRICS = ("ROUGE", "B1", "B2", "B3", "B4")
 
 def ordered_rows(scores: Mapping[str, Score]) -> list[tuple[str, Score]]:
     """(label, score) of each row: the pipeline's rows in their fixed order, then any others as they come."""
-    names = [name for name in ROW_LABELS if name in scores] + [
-        name for name in scores if name not in ROW_LABELS
-    ]
+    names = [name for name in ROW_LABELS if name in scores] + [name for name in scores if name not in ROW_LABELS]
     return [(ROW_LABELS.get(name, name), scores[name]) for name in names]
 
 

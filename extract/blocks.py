@@ -32,9 +32,7 @@ class Block:
         return Block.of(self.clips[:middle]), Block.of(self.clips[middle:])
 
 
-def plan_blocks(
-    clips: Iterable[Clip], keep_every: int, block_frames: int, done: Container[str]
-) -> Iterator[Block]:
+def plan_blocks(clips: Iterable[Clip], keep_every: int, block_frames: int, done: Container[str]) -> Iterator[Block]:
     """Pack the clips that are not done into blocks, lazily and in order.
 
     Args:

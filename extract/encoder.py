@@ -125,7 +125,7 @@ class VisualEncoder(PreTrainedModel):
         Raises:
             InputError: the backbone is neither on disk nor in the Hugging Face cache, or not a known model type.
         """
-        pretrained: nn.Module | None = None
+        pretrained: PreTrainedModel | None = None
         if isinstance(encoder.backbone, str):
             try:
                 pretrained = AutoModel.from_pretrained(encoder.backbone)
@@ -145,7 +145,7 @@ class VisualEncoder(PreTrainedModel):
                 AutoConfig.for_model(backbone["model_type"])
             except ValueError as error:
                 raise InputError("encoder.backbone.model_type", expected="a vision model type of transformers",
-                                 found=repr(backbone["model_type"]), remedy="ResNet is `resnet`.") from error  # fmt: skip
+                                 found=repr(backbone["model_type"]), remedy="For example `resnet`.") from error  # fmt: skip
         model = cls(
             VisualEncoderConfig(
                 backbone=backbone,

@@ -62,9 +62,7 @@ class ClipIndex:
         self.path = Path(path)
         self.split = split
         if not self.path.is_file():
-            raise InputError(
-                self.path, expected="a clip index", found="no such file", remedy="Run `slt index` first."
-            )
+            raise InputError(self.path, expected="a clip index", found="no such file", remedy="Run `slt index` first.")
         try:
             file = pq.ParquetFile(self.path)
         except pa.ArrowInvalid as error:

@@ -67,9 +67,7 @@ def _check(root: Path, clip: Clip) -> Clip:
         return dataclasses.replace(clip, problem=str(problem))
 
 
-def _progress(
-    clips: Iterable[Clip], total: int, on_clip: Callable[[int, int], None] | None
-) -> Iterable[Clip]:
+def _progress(clips: Iterable[Clip], total: int, on_clip: Callable[[int, int], None] | None) -> Iterable[Clip]:
     for done, clip in enumerate(clips, start=1):
         yield clip
         if on_clip:

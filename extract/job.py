@@ -18,8 +18,8 @@ from distributed import Client, Future, KilledWorker, LocalCluster, wait
 
 from extract.blocks import Block, plan_blocks
 from extract.errors import SltError
-from extract.fingerprint import feature_provenance
 from extract.index import Clip
+from extract.provenance import feature_provenance
 from extract.records import Failure
 from extract.settings import ExtractSettings
 from extract.store import FeatureStore
@@ -172,9 +172,7 @@ def _extract_alone(
             tally.add(future.result())
             continue
         (clip,) = block.clips
-        failure = Failure(
-            "worker_crash", f"{clip.source}: the worker process died each time it read this clip"
-        )
+        failure = Failure("worker_crash", f"{clip.source}: the worker process died each time it read this clip")
         store.write_block(block.id, [], {clip.id: failure})
         tally.add_failures({clip.id: failure.kind})
 

@@ -24,9 +24,10 @@ from transformers.utils import logging as transformers_logging
 from extract.blocks import Block
 from extract.encoder import VisualEncoder
 from extract.errors import FAILURE_KINDS, ClipError, InputError
-from extract.fingerprint import feature_provenance, fingerprint
+from extract.fingerprint import fingerprint
 from extract.frames import DECODER, read_clip
 from extract.index import Clip
+from extract.provenance import feature_provenance
 from extract.records import Failure
 from extract.settings import ExtractSettings, FrameSettings
 from extract.store import FeatureStore
@@ -60,14 +61,10 @@ def load_encoder(directory: str | os.PathLike[str]) -> VisualEncoder:
     """
     remedy = "Run `slt train visual`, or check the path."
     if not Path(directory, "config.json").is_file():
-        raise InputError(
-            directory, expected="a visual encoder directory", found="no config.json", remedy=remedy
-        )
+        raise InputError(directory, expected="a visual encoder directory", found="no config.json", remedy=remedy)
     transformers_logging.disable_progress_bar()
     try:
-        encoder, report = VisualEncoder.from_pretrained(
-            directory, dtype=torch.float32, output_loading_info=True
-        )
+        encoder, report = VisualEncoder.from_pretrained(directory, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(directory, expected="a visual encoder", found=str(error), remedy=remedy) from error
     # Weights that are not in the file would be drawn at random, with no more than a log line.

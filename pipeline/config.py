@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -90,10 +91,8 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         place = place[name]
     parsed = yaml.safe_load(value)
     if isinstance(parsed, str):  # YAML 1.1 takes 1e-5, without a dot, for text
-        try:
+        with contextlib.suppress(ValueError):
             parsed = float(parsed)
-        except ValueError:
-            pass
     place[last] = parsed
 
 

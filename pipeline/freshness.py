@@ -57,9 +57,7 @@ class Records:
         if record is None:
             return "missing", "not run yet"
         changed = sorted(
-            name
-            for name in {*record.inputs, *inputs}
-            if digest(record.inputs.get(name)) != digest(inputs.get(name))
+            name for name in {*record.inputs, *inputs} if digest(record.inputs.get(name)) != digest(inputs.get(name))
         )
         if changed:
             return "stale", f"changed: {', '.join(changed)}"

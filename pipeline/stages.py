@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.index import SPLITS, Clip
-from pipeline.bars import Bars
+from pipeline.bars import Bars, Tick
 from pipeline.config import Experiment
 from pipeline.freshness import deciding
 from pipeline.run import Result, Run, Stage, replacing
@@ -22,13 +22,14 @@ def stages(experiment: Experiment) -> list[Stage]:
     own = ("lm",) if experiment.train.lm else ()
     listed = [
         Stage("index", "which clips there are, and whether their frames are whole", (), _index_inputs, run_index),
-        Stage("visual", "stage 1: the encoder and Light-T learn from pixels", ("index", *own), _visual_inputs, run_visual),
+        Stage("visual", "stage 1: encoder and Light-T learn from pixels", ("index", *own), _visual_inputs, run_visual),
         Stage("extract", "the frozen encoder sees every clip once", ("index", "visual"), _extract_inputs, run_extract),
-        Stage("finetune", "stage 2: the language model learns from cached features", ("extract", *own), _finetune_inputs,
-              run_finetune),
-        Stage("translate", "the test split, and the sanity rows", ("visual", "finetune"), _translate_inputs, run_translate),
+        Stage("finetune", "stage 2: the language model learns from cached features", ("extract", *own),
+              _finetune_inputs, run_finetune),
+        Stage("translate", "the test split, and the sanity rows", ("visual", "finetune"), _translate_inputs,
+              run_translate),
         Stage("score", "BLEU and ROUGE of every row", ("translate",), _score_inputs, run_score),
-        Stage("report", "one HTML page", ("score",), lambda run: {}, run_report),
+        Stage("report", "one HTML page", ("score",), _report_inputs, run_report),
     ]  # fmt: skip
     if own:
         about = "the language model learns the language from plain text"
@@ -143,7 +144,8 @@ def run_visual(run: Run, bars: Bars) -> Result:
         tokenizer.save_pretrained(new_stage1)
         write_provenance(new_stage1, stage="visual", inputs=inputs, clips=len(train))
     _write_log(run, "visual", log + visual_log)
-    said = f"encoder {model.encoder.num_parameters() / 1e6:.2f} M parameters, Light-T {light_t.num_parameters() / 1e6:.2f} M"
+    sizes = [part.num_parameters() / 1e6 for part in (model.encoder, light_t)]
+    said = f"encoder {sizes[0]:.2f} M parameters, Light-T {sizes[1]:.2f} M"
     return Result([encoder, stage1], _sha256(encoder / "provenance.json"), said)
 
 
@@ -153,8 +155,9 @@ def _extract_inputs(run: Run) -> Mapping[str, Any]:
 
 def run_extract(run: Run, bars: Bars) -> Result:
     """Every clip once through the frozen encoder, to ``features/<fingerprint>/<split>.zarr``."""
-    from extract.fingerprint import feature_provenance, fingerprint
-    from extract.job import extract_split, local_cluster
+    from extract.fingerprint import fingerprint
+    from extract.job import Progress, extract_split, local_cluster
+    from extract.provenance import feature_provenance
     from extract.store import FeatureStore
     from extract.worker import load_encoder
 
@@ -166,9 +169,13 @@ def run_extract(run: Run, bars: Bars) -> Result:
         for split in SPLITS:
             wanted = run.clips(split)
             with bars.bar(split, "clips") as tick:
+
+                def show(progress: Progress, tick: Tick = tick) -> None:
+                    tick(progress.done, progress.total, {"clips/s": progress.clips_per_second})
+
                 summary = extract_split(
                     wanted, len(wanted), run.dataset.root, encoder, folder / f"{split}.zarr", settings, client,
-                    on_progress=lambda p, tick=tick: tick(p.done, p.total, {"clips/s": p.clips_per_second}),
+                    on_progress=show,
                 )  # fmt: skip
             found[split] = FeatureStore.open(folder / f"{split}.zarr").lengths()
             failed += sum(summary.failed.values())
@@ -196,19 +203,21 @@ def run_finetune(run: Run, bars: Bars) -> Result:
     _prepare_torch(run)
     settings = run.experiment.train.translate
     language_model, tokenizer = load_language_model(_language_model(run), run.dataset.entry.language)
-    stores = [FeatureStore.open(run.store(split)) for split in ("train", "dev")]
+    train_store, dev_store = (FeatureStore.open(run.store(split)) for split in ("train", "dev"))
     train, dev = run.clips("train"), run.clips("dev")
-    for store, clips in zip(stores, (train, dev), strict=True):
+    for store, clips in ((train_store, train), (dev_store, dev)):
         absent = len(clips) - len(available(store, clips))
         if absent:
             bars.say(f"  [yellow]{absent} of {len(clips)} clips have no features and are left out[/yellow]")
     with bars.bar("LLM fine-tuning", "steps") as tick:
-        model, log = train_translate(*stores, train, dev, settings, language_model, tokenizer, run.work, tick)
+        model, log = train_translate(
+            train_store, dev_store, train, dev, settings, language_model, tokenizer, run.work, tick
+        )
     folder = run.folder / "translator"
     with replacing(folder) as new:
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
-        facts = {"features": stores[0].fingerprint, "clips": len(available(stores[0], train))}
+        facts = {"features": train_store.fingerprint, "clips": len(available(train_store, train))}
         write_provenance(new, stage="finetune", inputs=run.inputs(_stage(run, "finetune")), **facts)
     _write_log(run, "finetune", log)
     said = f"{model.num_parameters() / 1e6:.1f} M parameters in {folder}"
@@ -267,6 +276,10 @@ def run_score(run: Run, bars: Bars) -> Result:
     }
     path = write_scores(run.folder / "scores.json", scores)
     return Result([path], _sha256(path), f"BLEU-4 of stage 2: {scores['stage2'].bleu4:.2f} in {path}")
+
+
+def _report_inputs(run: Run) -> Mapping[str, Any]:
+    return {}
 
 
 def run_report(run: Run, bars: Bars) -> Result:

@@ -26,9 +26,7 @@ class DenoisingDataset(Dataset[dict[str, Any]]):
         targets: target ids per sentence, as ``encode_targets`` gives them.
     """
 
-    def __init__(
-        self, targets: Sequence[Sequence[int]], mask: int, rate: float, span: float, seed: int
-    ) -> None:
+    def __init__(self, targets: Sequence[Sequence[int]], mask: int, rate: float, span: float, seed: int) -> None:
         self.targets, self.mask, self.rate, self.span, self.seed = targets, mask, rate, span, seed
         self.epoch = 0
 

@@ -25,7 +25,7 @@ def encode_targets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
         if special.issuperset(ids):
             raise InputError(f"sentence {text!r}", expected="at least one known piece", found="none",
                              remedy="Remove the clip from the annotations.")  # fmt: skip
-    return encoded  # type: ignore[no-any-return]
+    return encoded
 
 
 def spoken_pieces(tokenizer: PreTrainedTokenizerBase, targets: Sequence[Sequence[int]]) -> list[int]:

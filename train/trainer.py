@@ -34,6 +34,8 @@ Report = Callable[[int, int, Mapping[str, float]], None]
 class RateGroupTrainer(Seq2SeqTrainer):
     """Gives parameters their learning rate by the start of their name, and SGD its momentum."""
 
+    optimizer: torch.optim.Optimizer | None
+
     def __init__(self, *args: Any, settings: TrainingSettings, rates: Mapping[str, float], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings, self.rates = settings, rates
@@ -49,10 +51,10 @@ class RateGroupTrainer(Seq2SeqTrainer):
                     key = (rate or self.settings.learning_rate, self.settings.weight_decay * (name in decayed))
                     groups.setdefault(key, []).append(parameter)
             listed = [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
-            if self.settings.optimizer == "sgd":
-                self.optimizer = torch.optim.SGD(listed, momentum=self.settings.momentum)
-            else:
-                self.optimizer = torch.optim.AdamW(listed)
+            sgd = self.settings.optimizer == "sgd"
+            self.optimizer = (
+                torch.optim.SGD(listed, momentum=self.settings.momentum) if sgd else torch.optim.AdamW(listed)
+            )
         return self.optimizer
 
 
@@ -62,9 +64,7 @@ class ReportCallback(TrainerCallback):
     def __init__(self, report: Report | None) -> None:
         self.report, self.figures = report, {}  # type: ignore[var-annotated]
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.report and state.is_world_process_zero:
             self.report(state.global_step, state.max_steps, self.figures)
 

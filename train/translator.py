@@ -113,13 +113,15 @@ class SignTranslator(PreTrainedModel):
             nn.init.normal_(module.output.weight, std=1 / (module.scale * math.sqrt(module.output.in_features)))
             nn.init.zeros_(module.output.bias)
 
-    def sign_features(self, frames: Tensor | None, features: Tensor | None, lengths: Tensor) -> tuple[Tensor, list[int]]:
+    def sign_features(
+        self, frames: Tensor | None, features: Tensor | None, lengths: Tensor
+    ) -> tuple[Tensor, list[int]]:
         """Packed sign-wise features (sum, C) and their lengths, from frames when there is an encoder."""
         steps = lengths.tolist()
         if frames is not None:
             if self.encoder is None:
                 raise ValueError("frames need a translator with an encoder; this one reads cached features")
-            return self.encoder(frames, steps)  # type: ignore[no-any-return]
+            return self.encoder(frames, steps)
         if features is None:
             raise ValueError("give frames or features")
         return features, steps

@@ -24,6 +24,8 @@ class WordSpotter(nn.Module):
         pieces: ids of the pieces to spot.
     """
 
+    column: Tensor
+
     def __init__(self, width: int, pieces: Sequence[int], vocabulary: int) -> None:
         super().__init__()
         self.head = nn.Linear(width, len(pieces))

@@ -42,4 +42,4 @@ def load_adapter(name: str) -> type[Adapter]:
         raise InputError(
             "adapter", expected="a registered adapter", found=repr(name), remedy=suggestion(name, registered)
         )
-    return registered[name].load()  # type: ignore[no-any-return]
+    return registered[name].load()

@@ -63,8 +63,12 @@ class Utterance:
 
 
 def write_corpus(
-    folder: Path, preset: str, seed: int = 0, on_clip: Callable[[int, int], None] | None = None, workers: int | None = None
-) -> Path:  # fmt: skip
+    folder: Path,
+    preset: str,
+    seed: int = 0,
+    on_clip: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Path:
     """Write the corpus of a preset below ``folder``; does nothing when it is already there.
 
     The result is complete or absent: it is built beside ``folder`` and renamed at the end.
@@ -114,7 +118,7 @@ def compose(size: Preset, seed: int) -> tuple[list[Utterance], list[str]]:
     for meaning in meanings():
         by_length[len(meaning.signs())].append(meaning)
     for group in by_length.values():
-        rng.shuffle(group)  # type: ignore[arg-type]
+        rng.shuffle(group)
     held_out = {split: list(_held_out(by_length, getattr(size, split), rng)) for split in ("dev", "test")}
     pools = {"train": _recurring(by_length, rng), "dev": iter(held_out["dev"]), "test": iter(held_out["test"])}
     utterances = []

@@ -55,9 +55,7 @@ def test_agrees_with_published_systems(
     assert measured == pytest.approx([expected[f"bleu{order}"] for order in (1, 2, 3, 4)], abs=1e-6), name
 
 
-@pytest.mark.parametrize(
-    ("key", "least"), [("neccam.bleu", 30), ("gfslt.sacrebleu_13a", 30), ("sacrebleu2_zh", 14)]
-)
+@pytest.mark.parametrize(("key", "least"), [("neccam.bleu", 30), ("gfslt.sacrebleu_13a", 30), ("sacrebleu2_zh", 14)])
 def test_golden_file_has_cases(key: str, least: int) -> None:
     assert len(golden_cases(key)) >= least
 

@@ -33,9 +33,7 @@ def test_the_paper_s_own_row_is_there() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("dataset", "bleu4"), [("phoenix14t", 23.09), ("csl_daily", 14.20), ("how2sign", 9.66)]
-)
+@pytest.mark.parametrize(("dataset", "bleu4"), [("phoenix14t", 23.09), ("csl_daily", 14.20), ("how2sign", 9.66)])
 def test_each_dataset_of_the_paper_has_rows(dataset: str, bleu4: float) -> None:
     rows = published(dataset)
     assert [row.bleu[3] for row in rows if row.system == "FLa-LLM"] == [bleu4]

@@ -21,9 +21,7 @@ from eval.report import choose_examples, write_report
 from eval.scores import Score
 from extract.errors import InputError
 
-ENTRY = Score(
-    bleu1=46.29, bleu2=35.33, bleu3=28.03, bleu4=23.09, rouge=45.27, signature="tok:none|dot:keep", n=6420
-)
+ENTRY = Score(bleu1=46.29, bleu2=35.33, bleu3=28.03, bleu4=23.09, rouge=45.27, signature="tok:none|dot:keep", n=6420)
 VOID = {"meta", "link", "img", "br", "hr", "input", "line", "path", "circle"}
 
 numbers = st.floats(min_value=-1e9, max_value=1e9, allow_subnormal=False)

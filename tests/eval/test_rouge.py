@@ -50,9 +50,7 @@ def plain_lcs_length(left: list[str], right: list[str]) -> int:
 @pytest.mark.parametrize(
     ("hypotheses", "references", "expected"), [pytest.param(*case[1:], id=case[0]) for case in neccam_cases()]
 )
-def test_agrees_with_neccam_on_its_own_tokens(
-    hypotheses: list[str], references: list[str], expected: float
-) -> None:
+def test_agrees_with_neccam_on_its_own_tokens(hypotheses: list[str], references: list[str], expected: float) -> None:
     measured = rouge_l([text.split(" ") for text in hypotheses], [text.split(" ") for text in references])
     assert measured == pytest.approx(expected, abs=1e-6)
 
@@ -65,9 +63,7 @@ def test_agrees_with_neccam_on_our_tokens_except_for_stray_white_space(
     name: str, hypotheses: list[str], references: list[str], expected: float
 ) -> None:
     settings = ScoreSettings()
-    measured = rouge_l(
-        [tokens(text, settings) for text in hypotheses], [tokens(text, settings) for text in references]
-    )
+    measured = rouge_l([tokens(text, settings) for text in hypotheses], [tokens(text, settings) for text in references])
     theirs, ours = STRAY_WHITE_SPACE.get(name, (expected, expected))
     assert expected == pytest.approx(theirs, abs=1e-6)
     assert measured == pytest.approx(ours, abs=1e-6)

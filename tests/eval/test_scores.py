@@ -39,16 +39,12 @@ def golden_rows(corpus: str) -> list[Prediction]:
     return [Prediction(f"clip {index}", hyp, ref) for index, (hyp, ref) in enumerate(pairs)]
 
 
-@pytest.mark.parametrize(
-    "corpus", ["de_all", "en_all", "de_all_with_one_empty_hyp", "de_identical", "de_with_dot"]
-)
+@pytest.mark.parametrize("corpus", ["de_all", "en_all", "de_all_with_one_empty_hyp", "de_identical", "de_with_dot"])
 def test_default_scores_are_those_of_neccam(corpus: str) -> None:
     measured = score(golden_rows(corpus), ScoreSettings())
     expected = GOLDEN["corpora"][corpus]["values"]
     orders = [measured.bleu1, measured.bleu2, measured.bleu3, measured.bleu4]
-    assert orders == pytest.approx(
-        [expected["neccam.bleu"][f"bleu{order}"] for order in (1, 2, 3, 4)], abs=1e-6
-    )
+    assert orders == pytest.approx([expected["neccam.bleu"][f"bleu{order}"] for order in (1, 2, 3, 4)], abs=1e-6)
     assert measured.rouge == pytest.approx(expected["neccam.rouge"], abs=1e-6)
     assert measured.n == len(GOLDEN["corpora"][corpus]["hyp"])
 
@@ -150,9 +146,7 @@ def test_absent_scores_file_and_empty_scores_are_refused(tmp_path: Path) -> None
 
 def test_score_table_has_the_rows_in_order() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(
-        score_table({"text_prior": ENTRY, "ablation [red]": ENTRY, "stage2": ENTRY, "stage1": ENTRY})
-    )
+    console.print(score_table({"text_prior": ENTRY, "ablation [red]": ENTRY, "stage2": ENTRY, "stage1": ENTRY}))
     lines = console.export_text().splitlines()
     starts = [line.strip("│ ").split("│")[0].strip() for line in lines if "45.27" in line]
     assert starts == ["stage 1", "stage 2", "text prior", "ablation [red]"]
@@ -223,7 +217,5 @@ def test_scoring_loads_no_framework() -> None:
         + "print({'torch', 'transformers', 'cv2', 'matplotlib', 'dask'} & set(sys.modules))"
     )
     root = Path(__file__).parents[2]
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -19,10 +19,9 @@ from extract.fingerprint import (
     describe,
     differences,
     digest,
-    feature_provenance,
     fingerprint,
-    weights_digest,
 )
+from extract.provenance import feature_provenance, weights_digest
 from extract.settings import EncoderSettings, FrameSettings, TemporalLayer
 
 TINY = {
@@ -34,9 +33,7 @@ TINY = {
 }
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda children: (
-        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3)
-    ),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3),
     max_leaves=8,
 )
 
@@ -147,8 +144,6 @@ def test_absent_and_empty_fields_differ():
 
 
 def test_readers_of_features_load_neither_torch_nor_opencv():
-    code = (
-        "import sys, extract.store, extract.blocks; print([m for m in ('torch', 'cv2') if m in sys.modules])"
-    )
+    code = "import sys, extract.store, extract.blocks; print([m for m in ('torch', 'cv2') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

@@ -21,10 +21,10 @@ from distributed import WorkerPlugin
 from extract.blocks import plan_blocks
 from extract.encoder import VisualEncoder
 from extract.errors import InputError
-from extract.fingerprint import feature_provenance
 from extract.frames import read_clip
 from extract.index import Clip, write_index
 from extract.job import FailureRateError, Progress, extract_split, local_cluster
+from extract.provenance import feature_provenance
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
 from extract.store import FeatureStore
 from extract.worker import extract_block, load_encoder
@@ -99,9 +99,7 @@ def extract_here(clips, root, encoder_dir, path, settings):
 
 @pytest.fixture(scope="module")
 def undisturbed(clips, root, encoder_dir, tmp_path_factory):
-    return extract_here(
-        clips, root, encoder_dir, tmp_path_factory.mktemp("undisturbed") / "train.zarr", EXACT
-    )
+    return extract_here(clips, root, encoder_dir, tmp_path_factory.mktemp("undisturbed") / "train.zarr", EXACT)
 
 
 def snapshot(folder: Path) -> dict[str, int]:
@@ -150,9 +148,7 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
 ):
     path = tmp_path / "train.zarr"
     seen: list[Progress] = []
-    summary = extract_split(
-        iter(clips), len(clips), root, encoder_dir, path, EXACT, client, on_progress=seen.append
-    )
+    summary = extract_split(iter(clips), len(clips), root, encoder_dir, path, EXACT, client, on_progress=seen.append)
     assert (summary.clips, summary.extracted, summary.skipped) == (24, 24, 0)
     assert not summary.failed
     assert summary.frames == sum(-(-clip.n_frames // 4) for clip in clips)
@@ -196,9 +192,7 @@ def test_a_killed_run_goes_on_where_it_was(undisturbed, clips, root, encoder_dir
     index = write_index(tmp_path / "index.parquet", clips)
     command = [sys.executable, script, index, root, encoder_dir, path, settings.model_dump_json()]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(
-        command, env=environment, start_new_session=True, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 180
         while not list(path.glob("commits/*.json")):
             assert process.poll() is None, process.stderr.read().decode()
@@ -239,9 +233,7 @@ class DiesOnKiller(WorkerPlugin):
         module.read_clip = read_or_die
 
 
-def test_a_clip_that_kills_its_worker_is_found_and_recorded(
-    undisturbed, clips, root, encoder_dir, tmp_path, client
-):
+def test_a_clip_that_kills_its_worker_is_found_and_recorded(undisturbed, clips, root, encoder_dir, tmp_path, client):
     def set_allowed_failures(number, dask_scheduler=None):
         dask_scheduler.allowed_failures = number
 

@@ -106,9 +106,7 @@ def test_chunks_are_about_a_mebibyte(tmp_path):
 def test_an_absent_clip_is_named(store):
     with pytest.raises(InputError, match=r"clip 9: expected features, found none"):
         store["clip 9"]
-    with pytest.raises(
-        InputError, match=r"broken/clip: expected features, found a failure \(decode: frame 3\)"
-    ):
+    with pytest.raises(InputError, match=r"broken/clip: expected features, found a failure \(decode: frame 3\)"):
         store.load(["clip 0", "broken/clip"])
 
 
@@ -171,9 +169,7 @@ def test_other_features_are_refused_and_the_difference_is_named(store):
 def test_a_block_of_another_store_is_not_believed(store, tmp_path):
     other = FeatureStore.create(tmp_path / "other.zarr", {"dtype": "float16"}, 8, "float16")
     other.write_block("alien", features(4))
-    shutil.copytree(
-        other.location, store.location, dirs_exist_ok=True, ignore=shutil.ignore_patterns("zarr.json")
-    )
+    shutil.copytree(other.location, store.location, dirs_exist_ok=True, ignore=shutil.ignore_patterns("zarr.json"))
     again = FeatureStore.open(store.location)
     with pytest.raises(InputError, match=r"alien\.json.*found features of fingerprint"):
         again.load()

@@ -1,0 +1,65 @@
+"""The provenance of features: all that decides the values that an encoder gives for a clip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extract.encoder import VisualEncoder
+from extract.fingerprint import SCHEMA, canonical_json
+from extract.frames import DECODER
+
+VIEW = "centre crop, first of each group"
+
+# Fields of a backbone's configuration that name or label things and never change a feature.
+_LABELS = frozenset(
+    [
+        "id2label",
+        "label2id",
+        "problem_type",
+        "architectures",
+        "transformers_version",
+        "_name_or_path",
+        "dtype",
+    ]
+)
+
+
+def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
+    """SHA-256 over each tensor's key, dtype, shape and little-endian bytes, in the order of the sorted keys.
+
+    Every tensor counts, BatchNorm's running statistics too; its device and its strides do not.
+    """
+    total = hashlib.sha256()
+    for key in sorted(state_dict):
+        tensor = state_dict[key].detach().cpu().contiguous()
+        total.update(canonical_json([key, str(tensor.dtype), list(tensor.shape)]))
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def feature_provenance(encoder: VisualEncoder, dtype: str) -> dict[str, Any]:
+    """All that decides the features of a clip, as plain JSON values.
+
+    Args:
+        encoder: with the weights in the dtype that they compute in.
+        dtype: of the stored features, ``float16`` or ``float32``.
+    """
+    config = encoder.config
+    backbone = {key: value for key, value in config.backbone.items() if key not in _LABELS}
+    provenance = {
+        "schema": SCHEMA,
+        "weights": weights_digest(encoder.state_dict()),
+        "encoder": {"backbone": backbone, "temporal": config.temporal, "width": config.width},
+        "frames": config.frame_settings.model_dump(mode="json"),
+        "view": VIEW,
+        "decoder": DECODER,
+        "dtype": dtype,
+    }
+    plain: dict[str, Any] = json.loads(canonical_json(provenance))
+    return plain
