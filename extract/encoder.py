@@ -144,8 +144,10 @@ class VisualEncoder(PreTrainedModel):
             try:
                 AutoConfig.for_model(backbone["model_type"])
             except ValueError as error:
-                raise InputError("encoder.backbone.model_type", expected="a vision model type of transformers",
-                                 found=repr(backbone["model_type"]), remedy="For example `resnet`.") from error  # fmt: skip
+                raise InputError(
+                    "encoder.backbone.model_type", expected="a vision model type of transformers",
+                    found=repr(backbone["model_type"]), remedy="For example `resnet`.",
+                ) from error  # fmt: skip
         model = cls(
             VisualEncoderConfig(
                 backbone=backbone,

@@ -49,6 +49,9 @@ def demo(
     corpus = out / "corpus"
     places = [f"data.root={corpus / DATASET_FOLDER}", f"train.lm.text={corpus / TEXT_FILE}"]
     experiment = load_config(preset, [*places, *(overrides or [])])
+    if dry_run and not corpus.is_dir():
+        typer.echo(f"the built-in corpus ({preset}) would be drawn in {corpus}, and every stage run after it")
+        return
     if not dry_run:
         _write_corpus(corpus, preset, seed)
     _run(Run(experiment, out), dry_run=dry_run, as_json=as_json)

@@ -110,6 +110,7 @@ class Run:
         Returns:
             Clips that failed, over all stages.
         """
+        _ = self.dataset  # not to be found: nothing is written
         write_config(self.experiment, self.folder / "config.yaml")
         names = [stage.name for stage in stages]
         if start is not None and start not in names:

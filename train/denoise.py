@@ -45,26 +45,22 @@ class DenoisingDataset(Dataset[dict[str, Any]]):
 
 
 def infill(pieces: list[int], mask: int, rate: float, span: float, rng: np.random.Generator) -> list[int]:
-    """Replace about ``rate`` of the pieces, in Poisson spans, by one mask per span.
+    """Replace about ``rate`` of the pieces, in Poisson spans of at least one piece, by one mask per span.
 
-    A span may have length 0 (a mask is inserted), as in mBART; at least one piece is hidden.
+    At least one piece is hidden. Spans that touch become one.
     """
     budget = max(1, round(rate * len(pieces)))
     hidden = np.zeros(len(pieces), dtype=bool)
-    starts: set[int] = set()
-    while budget > 0:
-        length = min(int(rng.poisson(span)), budget)
+    while hidden.sum() < budget:
+        length = min(max(1, int(rng.poisson(span))), budget - int(hidden.sum()))
         start = int(rng.integers(len(pieces) - length + 1))
-        starts.add(start)
-        budget -= int((~hidden[start : start + length]).sum()) if length else 1
         hidden[start : start + length] = True
     source: list[int] = []
     for position, piece in enumerate(pieces):
-        begins = hidden[position] and (position == 0 or not hidden[position - 1])
-        if begins or (position in starts and not hidden[position]):
-            source.append(mask)
         if not hidden[position]:
             source.append(piece)
+        elif position == 0 or not hidden[position - 1]:
+            source.append(mask)
     return source
 
 

@@ -19,10 +19,9 @@ def encode_targets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
     Raises:
         InputError: a sentence has no piece.
     """
-    special = set(tokenizer.all_special_ids)
     encoded = tokenizer(text_target=list(texts))["input_ids"]
-    for text, ids in zip(texts, encoded, strict=True):
-        if special.issuperset(ids):
+    for text, known in zip(texts, tokenizer.batch_decode(encoded, skip_special_tokens=True), strict=True):
+        if not known.strip():
             raise InputError(f"sentence {text!r}", expected="at least one known piece", found="none",
                              remedy="Remove the clip from the annotations.")  # fmt: skip
     return encoded

@@ -110,6 +110,8 @@ class VisualSettings(TrainingSettings):
     light_t: TransformerSettings = TransformerSettings()
     """3 + 3 layers, 8 heads, d 512, FFN 2048 [P]."""
     adapter: AdapterSettings = AdapterSettings()
+    max_length: Positive = 128
+    """Pieces of a translation, at most [?]."""
     warmup: WarmupSettings | None = None
     """Bag-of-words warm-up of the encoder; None in the paper's recipe."""
     bag_of_words: Annotated[float, Field(ge=0)] = 0.0

@@ -141,6 +141,7 @@ def fit(
         train_dataset=train,
         eval_dataset=dev if selecting else None,
         data_collator=collate,
+        processing_class=tokenizer,
         compute_metrics=_bleu4(tokenizer) if selecting and tokenizer else None,
         callbacks=[ReportCallback(report)],
         settings=settings,

@@ -57,7 +57,7 @@ def train_translate(
         InputError: the stores were made differently, hold none of the clips or a value that is not finite, or a
             clip or sentence is longer than the language model's positions.
     """
-    dev_store.require(train_store.fingerprint)
+    dev_store.require(train_store.provenance)
     torch.manual_seed(settings.seed)
     model = SignTranslator.compose(language_model, settings.adapter, train_store.width)
     model.label_smoothing = settings.label_smoothing

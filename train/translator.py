@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -181,8 +182,11 @@ class SignTranslator(PreTrainedModel):
         """
         packed, steps = self.sign_features(frames, features, lengths)
         embeds, mask = self.embed(packed, steps)
-        options.setdefault("generation_config", self.generation_config)
-        return self.language_model.generate(inputs_embeds=embeds, attention_mask=mask, **options)
+        settings = copy.deepcopy(self.language_model.generation_config)
+        rest = settings.update(**options)  # what is left over is no setting of the search
+        return self.language_model.generate(
+            inputs_embeds=embeds, attention_mask=mask, generation_config=settings, **rest
+        )
 
 
 AutoConfig.register(SignTranslatorConfig.model_type, SignTranslatorConfig)

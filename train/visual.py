@@ -90,7 +90,7 @@ def train_visual(
     with bars("visual initialing", "steps") as report:
         log += fit(
             learner, settings, train, collate_clips, work / "generation",
-            dev=watched, tokenizer=tokenizer, report=report,
+            dev=watched, tokenizer=tokenizer, max_length=settings.max_length, report=report,
         )  # fmt: skip
     return translator.eval(), log
 

@@ -1,0 +1,121 @@
+"""Translating a split from cached features, and the two sanity rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import MBartTokenizer
+
+from eval.translate import derange, text_prior, translate_split
+from extract.index import Clip
+from extract.store import FeatureStore
+from train.features import FeatureDataset, collate_features
+from train.labels import encode_targets
+from train.language_model import build_mbart
+from train.settings import AdapterSettings, TransformerSettings
+from train.tokenizer import train_tokenizer
+from train.translator import SignTranslator
+
+LINES = ["es regnet im norden", "am montag schneit es", "in der nacht wird es kalt"]
+OPTIONS = {"beams": 5, "max_length": 8}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> MBartTokenizer:
+    return train_tokenizer(LINES, 60, "de_DE")
+
+
+CLIPS = [Clip(f"c{i:02d}", "test", "x", 4 * i, 25.0, LINES[i % 3], "de_DE") for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Features that tell the sentence; the last two clips have none."""
+    path = tmp_path_factory.mktemp("store") / "test.zarr"
+    made = FeatureStore.create(path, {"test": "yes"}, width=4, dtype="float32")
+    rng = np.random.default_rng(0)
+    means = np.eye(3, 4, dtype=np.float32) * 3
+    made.write_block(
+        "b",
+        [(clip.id, (means[i % 3] + rng.normal(0, 0.1, (2 + i % 5, 4))).astype(np.float32))
+         for i, clip in enumerate(CLIPS[:-2])],
+    )  # fmt: skip
+    return FeatureStore.open(path)
+
+
+@pytest.fixture(scope="module")
+def translator(tokenizer: MBartTokenizer, store: FeatureStore) -> SignTranslator:
+    """Taught the three sentences."""
+    torch.manual_seed(3)
+    size = TransformerSettings(layers=1, heads=2, d_model=32, ffn=64, dropout=0.0)
+    model = SignTranslator.compose(build_mbart(size, tokenizer, "de_DE"), AdapterSettings(), 4)
+    known = CLIPS[:-2]
+    data = FeatureDataset(store.load([c.id for c in known]), encode_targets(tokenizer, [c.text for c in known]))
+    batch = collate_features([data[i] for i in range(len(data))])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+@given(st.integers(2, 60), st.integers(0, 20))
+def test_no_clip_keeps_its_features_when_shuffled(count: int, seed: int) -> None:
+    ids = [str(i) for i in range(count)]
+    moved = derange(ids, seed)
+    assert sorted(moved) == sorted(ids)
+    assert all(a != b for a, b in zip(ids, moved, strict=True))
+    assert moved == derange(ids, seed)
+
+
+def test_every_clip_has_a_row_and_an_absent_one_an_empty_hypothesis(
+    translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore
+) -> None:
+    rows = translate_split(translator, tokenizer, store, CLIPS, **OPTIONS)
+    assert [row.id for row in rows] == [clip.id for clip in CLIPS]
+    assert [row.reference for row in rows] == [clip.text for clip in CLIPS]
+    assert [row.hypothesis for row in rows[-2:]] == ["", ""]
+    assert all(row.score is not None and row.score < 0 for row in rows[:-2])
+    assert [row.hypothesis for row in rows[:-2]] == [row.reference for row in rows[:-2]]
+
+
+def test_translation_does_not_depend_on_the_other_clips(
+    translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore
+) -> None:
+    together = {row.id: row.hypothesis for row in translate_split(translator, tokenizer, store, CLIPS, **OPTIONS)}
+    for clip in CLIPS[:6]:
+        (alone,) = translate_split(translator, tokenizer, store, [clip], **OPTIONS)
+        assert alone.hypothesis == together[clip.id]
+
+
+def test_shuffled_gives_each_clip_anothers_translation(
+    translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore
+) -> None:
+    own = {row.id: row.hypothesis for row in translate_split(translator, tokenizer, store, CLIPS, **OPTIONS)}
+    rows = translate_split(translator, tokenizer, store, CLIPS, shuffle_seed=0, **OPTIONS)
+    sources = derange([clip.id for clip in CLIPS[:-2]], 0)
+    assert [row.hypothesis for row in rows[:-2]] == [own[id] for id in sources]
+
+
+def test_text_prior_is_one_sentence(translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore) -> None:
+    rows = text_prior(translator, tokenizer, store, CLIPS, **OPTIONS)
+    assert len(rows) == len(CLIPS)
+    assert len({row.hypothesis for row in rows}) == 1
+    assert rows[0].hypothesis
+
+
+def test_greedy_has_no_score(translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore) -> None:
+    rows = translate_split(translator, tokenizer, store, CLIPS[:3], beams=1, max_length=4)
+    assert [row.score for row in rows] == [None] * 3
+
+
+def test_progress_reaches_the_end(
+    translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore, tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    translate_split(translator, tokenizer, store, CLIPS, on_clip=lambda *now: told.append(now), **OPTIONS)
+    assert told == [(32, 38), (38, 38)]

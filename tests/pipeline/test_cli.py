@@ -1,0 +1,224 @@
+"""The command line in real processes: the whole pipeline in small, again, interrupted, and on bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from extract.store import FeatureStore
+from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
+
+SLT = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+
+
+def slt(*words: str | Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*SLT, *map(str, words)], capture_output=True, text=True, check=False, timeout=280,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment},
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def places(corpus: Path) -> list[str]:
+    return ["--set", f"data.root={corpus / DATASET_FOLDER}", "--set", f"train.lm.text={corpus / TEXT_FILE}"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny demo; not to be changed by a test."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    done = slt("demo", "--preset", "tiny", "--out", out, "--json")
+    rows = json.loads(done.stdout)
+    assert list(rows) == ["stage1", "stage2", "shuffled", "text_prior"]
+    return out
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+def states(out: Path, *words: str) -> dict[str, str]:
+    done = slt("status", "tiny", "--out", out, *places(out / "corpus"), *words, "--json")
+    return {row["stage"]: row["state"] for row in json.loads(done.stdout)}
+
+
+def test_every_contract_file_is_there(finished: Path) -> None:
+    for name in (
+        "config.yaml", "index.parquet", "scores.json", "report.html",
+        "encoder/config.json", "encoder/model.safetensors", "encoder/provenance.json",
+        "lm/model.safetensors", "stage1/model.safetensors", "translator/model.safetensors",
+        "translator/tokenizer.json", "translator/provenance.json", "predictions/stage2.jsonl",
+    ):  # fmt: skip
+        assert (finished / name).is_file(), name
+    scores = json.loads((finished / "scores.json").read_text())
+    assert set(scores["stage2"]) == {"bleu1", "bleu2", "bleu3", "bleu4", "rouge", "signature", "n"}
+    assert {row["n"] for row in scores.values()} == {12}
+    assert not (finished / "work").exists() or not list((finished / "work").iterdir())
+    predictions = [json.loads(line) for line in (finished / "predictions/stage2.jsonl").read_text().splitlines()]
+    assert set(predictions[0]) == {"id", "hypothesis", "reference", "n_frames", "score"}
+    assert len(predictions) == 12
+
+
+def test_no_absolute_path_in_what_travels(finished: Path) -> None:
+    for name in ("encoder/provenance.json", "translator/provenance.json", "encoder/config.json"):
+        assert str(finished) not in (finished / name).read_text(), name
+
+
+def test_a_second_run_does_nothing(copy: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    done = slt("demo", "--preset", "tiny", "--out", copy)
+    assert done.stderr.count("up to date") == 8
+    after = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    changed = {path.name for path in after if after[path] != before.get(path)}
+    assert changed <= {"config.yaml"}
+    assert "stage 2" in done.stdout
+    assert "text prior" in done.stdout
+
+
+def test_status_says_what_a_change_makes_stale(finished: Path) -> None:
+    assert set(states(finished).values()) == {"done"}
+    assert states(finished, "--set", "train.translate.learning_rate=1e-4") == {
+        "index": "done", "lm": "done", "visual": "done", "extract": "done", "finetune": "stale",
+        "translate": "stale", "score": "stale", "report": "stale",
+    }  # fmt: skip
+    stale = states(finished, "--set", "frames.resize=40")
+    assert (stale["index"], stale["lm"], stale["visual"], stale["extract"]) == ("done", "done", "stale", "stale")
+
+
+def test_a_missing_output_is_made_again(copy: Path) -> None:
+    (copy / "scores.json").unlink()
+    assert states(copy)["score"] == "stale"
+    done = slt("run", "tiny", "--out", copy, *places(copy / "corpus"))
+    assert done.stderr.count("up to date") == 7  # the same scores: the report is still right
+    assert (copy / "scores.json").read_text() == (copy / "scores.json").read_text()
+
+
+def test_a_new_stage_2_leaves_the_features_alone(copy: Path) -> None:
+    stores = sorted(copy.glob("features/*/*.zarr/commits/*.json"))
+    before = [path.read_bytes() for path in stores]
+    done = slt("run", "tiny", "--out", copy, *places(copy / "corpus"), "--set", "train.translate.steps=2", "--set",
+               "train.translate.evaluate_every=2")  # fmt: skip
+    assert "finetune: stage 2" in done.stderr
+    assert "(changed: train.translate)" in done.stderr
+    assert [path.read_bytes() for path in sorted(copy.glob("features/*/*.zarr/commits/*.json"))] == before
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, tiny_corpus: Path) -> None:
+    done = slt("run", "tiny", "--out", tmp_path / "out", *places(tiny_corpus), "--dry-run")
+    assert "missing" in done.stdout
+    done = slt("demo", "--out", tmp_path / "out", "--preset", "tiny", "--dry-run")
+    assert "would be drawn" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_run_goes_on(tmp_path: Path, finished: Path) -> None:
+    """SIGKILL of the whole process group at several moments; the last run ends with the same scores."""
+    out = tmp_path / "out"
+    shutil.copytree(finished / "corpus", out / "corpus")
+    for marker in ("lm", "encoder", "features/*/*.zarr/commits"):
+        run = subprocess.Popen(
+            [*SLT, "demo", "--preset", "tiny", "--out", str(out)], start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not list(out.glob(marker)):
+            assert time.monotonic() < deadline
+            assert run.poll() is None
+            time.sleep(0.02)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    slt("demo", "--preset", "tiny", "--out", out)
+    assert json.loads((out / "scores.json").read_text()) == json.loads((finished / "scores.json").read_text())
+
+
+def test_clips_that_fail_are_counted_and_exit_code_3(tmp_path: Path, finished: Path) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    folder = next((out / "corpus").glob(f"{DATASET_FOLDER}/features/*/test/*"))
+    (folder / "images0002.png").unlink()
+    slt("index", "tiny", "--out", out, *places(out / "corpus"), "--force", code=3)
+    shutil.rmtree(out / "features")
+    strict = [*places(out / "corpus"), "--set", "extract.max_failure_rate=0"]
+    refused = slt("extract", "tiny", "--out", out, *strict, "--force", code=2)
+    assert "max_failure_rate" in refused.stderr
+    lenient = [*places(out / "corpus"), "--set", "extract.max_failure_rate=0.5"]
+    done = slt("extract", "tiny", "--out", out, *lenient, code=3)
+    assert "missing 1" in done.stderr
+    done = slt("translate", "tiny", "--out", out, *lenient)
+    assert "1 without features, which count as empty hypotheses" in done.stderr
+    done = slt("score", "tiny", "--out", out, *lenient, "--json")
+    rows = [json.loads(line) for line in (out / "predictions/stage2.jsonl").read_text().splitlines()]
+    assert len(rows) == 12
+    assert [row["hypothesis"] for row in rows if row["id"] == folder.name] == [""]
+    (store,) = out.glob("features/*/test.zarr")
+    info = json.loads(slt("features", "info", store, "--json").stdout)
+    assert info["clips"] == 11
+    assert info["failed"][folder.name]["kind"] == "missing"
+
+
+def test_verify_finds_a_flipped_byte(copy: Path) -> None:
+    (store,) = copy.glob("features/*/test.zarr")
+    assert "whole" in slt("features", "verify", store).stdout
+    chunk = max(store.glob("blocks/*/features/c/**/*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    assert FeatureStore.open(store).verify()
+    slt("features", "verify", store, code=2)
+
+
+def test_score_of_any_predictions_file(finished: Path, tmp_path: Path) -> None:
+    path = finished / "predictions/stage2.jsonl"
+    measured = json.loads(slt("score", path, "--level", "word", "--json").stdout)
+    assert measured == json.loads((finished / "scores.json").read_text())["stage2"]
+    by_character = json.loads(slt("score", path, "--level", "char", "--json").stdout)
+    assert "level:char" in by_character["signature"]
+    wrong = slt("score", path, "--level", "wrd", code=2)
+    assert "Did you mean 'word'" in wrong.stderr
+    (tmp_path / "x.jsonl").write_text("{}\n")
+    assert "x.jsonl, line 1" in slt("score", tmp_path / "x.jsonl", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "tiny", "--set", "data.root=/nowhere/to/be/found"], "/nowhere/to/be/found, which does not exist"),
+        (["run", "tinny"], "Did you mean 'tiny'"),
+        (["run", "tiny", "--set", "train.visual.stepz=3"], "Did you mean 'steps'"),
+        (["demo", "--preset", "huge"], "expected"),
+        (["features", "info", "nowhere.zarr"], "expected a feature store, found none"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path: Path, words: list[str], says: str) -> None:
+    done = slt(*words, *(["--out", str(tmp_path / "out")] if words[0] != "features" else []), code=2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_annotations_leave_nothing_half_written(tmp_path: Path, corpus_copy: Path) -> None:
+    annotations = corpus_copy / "annotations/manual/PHOENIX-2014-T.dev.corpus.csv"
+    lines = annotations.read_text().splitlines()
+    annotations.write_text("\n".join([*lines, lines[1]]) + "\n")
+    out = tmp_path / "out"
+    done = slt("index", "tiny", "--out", out, *places(corpus_copy.parent), code=2)
+    assert "dev.corpus.csv, row 14" in done.stderr
+    assert [path.name for path in out.iterdir()] == ["config.yaml"]
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from pipeline.cli import app; import typer; typer.main.get_command(app); "
+        "print([m for m in ('torch', 'transformers', 'cv2', 'dask', 'zarr', 'pyarrow', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert "extract" in slt("--help").stdout
