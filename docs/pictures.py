@@ -1,0 +1,71 @@
+"""Draws the pictures of the README: ``python docs/pictures.py`` writes docs/images/*.png."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.patches import FancyBboxPatch
+
+from pipeline.corpus.grammar import Meaning, sentence
+from pipeline.corpus.lexicon import lexicon
+from pipeline.corpus.motion import poses
+from pipeline.corpus.signer import Canvas, Look
+
+FOLDER = Path(__file__).with_name("images")
+SAID = (
+    Meaning("MONTAG", "NORD", "REGEN", "STARK"),
+    Meaning(None, "KUESTE", degrees=25),
+    Meaning("NACHT", None, "NEBEL", None),
+)
+
+
+def corpus() -> None:
+    """Three clips, one of four frames kept, with their signs and their German sentence."""
+    rng = np.random.default_rng(1)
+    figure, rows = plt.subplots(len(SAID), 1, figsize=(11, 4.0))
+    for number, (axes, meaning) in enumerate(zip(rows, SAID, strict=True)):
+        look = Look.draw(0, number + 3)
+        canvas = Canvas(look, 105, 130, (0.0, 0.0), 1.0)
+        moving = poses([lexicon(0)[sign] for sign in meaning.signs()], look, rng)
+        frames = [canvas.draw(pose)[..., ::-1] for pose in moving[::4]][:14]
+        blank = np.full_like(frames[0], 255)
+        axes.imshow(np.concatenate(frames + [blank] * (14 - len(frames)), axis=1), interpolation="antialiased")
+        axes.set_title(f"{' '.join(meaning.signs())}   →   {sentence(meaning, rng)}", loc="left", fontsize=11)
+        axes.axis("off")
+    figure.tight_layout()
+    figure.savefig(FOLDER / "corpus.png", dpi=110)
+
+
+def pipeline() -> None:
+    """The stages and the files between them."""
+    boxes = [
+        ("clips\nframes or video", 0.2, "#e8e8e8"),
+        ("stage 1\nvisual initialing\nencoder + Light-T", 2.55, "#cfe3f7"),
+        ("extraction\nDask, frozen encoder,\nevery clip once", 4.9, "#d6f0d6"),
+        ("stage 2\nLLM fine-tuning\nadapter + mBART", 7.25, "#cfe3f7"),
+        ("translate, score\nBLEU, ROUGE,\nsanity rows", 9.6, "#f7e7c6"),
+    ]
+    files = ["index.parquet", "encoder/", "features/*.zarr", "translator/"]
+    figure, axes = plt.subplots(figsize=(11, 1.9))
+    for text, x, colour in boxes:
+        axes.add_patch(FancyBboxPatch((x, 0.3), 1.7, 1.0, boxstyle="round,pad=0.08", fc=colour, ec="#444444"))
+        axes.text(x + 0.85, 0.8, text, ha="center", va="center", fontsize=9)
+    for (_, x, _), name in zip(boxes, files, strict=False):
+        axes.annotate("", (x + 2.25, 0.8), (x + 1.8, 0.8), arrowprops={"arrowstyle": "-|>", "color": "#444444"})
+        axes.text(x + 2.03, 1.55, name, ha="center", fontsize=9, family="monospace")
+    axes.set_xlim(0, 11.5)
+    axes.set_ylim(0.1, 1.8)
+    axes.axis("off")
+    figure.tight_layout(pad=0.2)
+    figure.savefig(FOLDER / "pipeline.png", dpi=110)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    corpus()
+    pipeline()
