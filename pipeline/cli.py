@@ -204,6 +204,22 @@ def features_verify(store: Annotated[str, typer.Argument()], as_json: AsJson = F
     raise typer.Exit(2 if problems else 0)
 
 
+@features_app.command("gc")
+def features_gc(
+    store: Annotated[str, typer.Argument()],
+    grace_hours: Annotated[float, typer.Option(help="Leave younger ones: a job may be writing them.")] = 24.0,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what interrupted jobs left behind and no commit names."""
+    from extract.store import FeatureStore
+
+    removed = FeatureStore.open(store).gc(grace_hours * 3600)
+    if as_json:
+        _print_json({"removed": removed})
+    else:
+        typer.echo("\n".join(removed) or f"{store}: nothing to remove")
+
+
 def main() -> None:
     """Entry point: errors that a person can act on are one line each, not a traceback."""
     try:

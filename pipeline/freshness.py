@@ -11,8 +11,10 @@ from typing import Any, Literal
 from extract.fingerprint import digest
 from extract.settings import Settings
 
-EXECUTION = frozenset({"workers", "threads", "checkpoint_every", "batch_frames", "block_frames", "max_failure_rate"})
-"""Settings that decide how a stage runs, not what comes out."""
+EXECUTION = frozenset(
+    {"workers", "threads", "checkpoint_every", "batch_frames", "block_frames", "max_failure_rate", "text"}
+)
+"""Settings that decide how a stage runs, not what comes out; of a text file, the contents decide, not its path."""
 
 State = Literal["done", "stale", "missing"]
 

@@ -18,7 +18,7 @@ from extract.frames import read_clip
 from pipeline.run import Run
 from train.provenance import versions
 
-CLIPS, FRAMES = 4, 12
+CLIPS, FRAMES_A_ROW, ROWS = 3, 7, 2
 
 
 def write_page(run: Run, rows: Sequence[str]) -> Path:
@@ -54,15 +54,17 @@ def write_page(run: Run, rows: Sequence[str]) -> Path:
 
 
 def _strips(run: Run) -> dict[str, bytes]:
-    """The first test clips as the encoder sees them, one strip of sampled frames each."""
+    """The first test clips as the encoder sees them, two rows of sampled frames each."""
     strips: dict[str, bytes] = {}
     for clip in run.clips("test")[:CLIPS]:
         try:
             frames = read_clip(run.dataset.root, clip, run.experiment.frames)
         except ClipError:
             continue  # it stands among the failures of the extraction
-        chosen = frames[np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().astype(int)]
-        strip = np.concatenate(list(chosen.transpose(0, 2, 3, 1)[..., ::-1]), axis=1)
+        places = np.linspace(0, len(frames) - 1, ROWS * FRAMES_A_ROW).round().astype(int)
+        shown = frames[places].transpose(0, 2, 3, 1)[..., ::-1]  # (n, H, W, BGR)
+        rows = [np.concatenate(list(part), axis=1) for part in np.split(shown, ROWS)]
+        strip = np.concatenate(rows)
         strips[f"{clip.id}: {clip.text}"] = cv2.imencode(".png", strip)[1].tobytes()
     return strips
 

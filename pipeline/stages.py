@@ -13,6 +13,7 @@ from pipeline.bars import Bars, Tick
 from pipeline.config import Experiment
 from pipeline.freshness import deciding
 from pipeline.run import Result, Run, Stage, replacing
+from train.settings import DenoisingSettings
 
 ROWS = ("stage1", "stage2", "shuffled", "text_prior")
 
@@ -26,7 +27,7 @@ def stages(experiment: Experiment) -> list[Stage]:
         Stage("extract", "the frozen encoder sees every clip once", ("index", "visual"), _extract_inputs, run_extract),
         Stage("finetune", "stage 2: the language model learns from cached features", ("extract", *own),
               _finetune_inputs, run_finetune),
-        Stage("translate", "the test split, and the sanity rows", ("visual", "finetune"), _translate_inputs,
+        Stage("translate", "the test split, and the sanity rows", ("visual", "extract", "finetune"), _translate_inputs,
               run_translate),
         Stage("score", "BLEU and ROUGE of every row", ("translate",), _score_inputs, run_score),
         Stage("report", "one HTML page", ("score",), _report_inputs, run_report),
@@ -64,10 +65,9 @@ def run_index(run: Run, bars: Bars) -> Result:
 
 def _lm_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.lm
-    text = Path(settings.text) if settings and settings.text else None
     return {
         "train.lm": deciding(settings),
-        "text": _sha256(text) if text and text.is_file() else None,
+        "text": _text_digest(settings),
         "language": run.dataset.entry.language,
     }
 
@@ -106,6 +106,7 @@ def _visual_inputs(run: Run) -> Mapping[str, Any]:
         "frames": deciding(run.experiment.frames),
         "encoder": deciding(run.experiment.encoder),
         "train.visual": deciding(train.visual),
+        "text": _text_digest(train.visual.warm_start),
         "tokenizer": train.translate.language_model,
         "language": run.dataset.entry.language,
     }
@@ -113,6 +114,9 @@ def _visual_inputs(run: Run) -> Mapping[str, Any]:
 
 def run_visual(run: Run, bars: Bars) -> Result:
     """Pixels to ``encoder/``, the visual encoder directory, and ``stage1/``, the translator with Light-T."""
+    import torch
+
+    from extract.provenance import weights_digest
     from train.denoise import pretrain
     from train.language_model import build_mbart
     from train.provenance import write_provenance
@@ -123,6 +127,7 @@ def run_visual(run: Run, bars: Bars) -> Result:
     experiment, language = run.experiment, run.dataset.entry.language
     settings = experiment.train.visual
     tokenizer = load_tokenizer(_language_model(run), language)
+    torch.manual_seed(settings.seed)
     light_t = build_mbart(settings.light_t, tokenizer, language)
     log = []
     if settings.warm_start:
@@ -139,7 +144,8 @@ def run_visual(run: Run, bars: Bars) -> Result:
     assert model.encoder is not None
     with replacing(encoder) as new_encoder, replacing(stage1) as new_stage1:
         model.encoder.save_pretrained(new_encoder)
-        write_provenance(new_encoder, stage="visual", inputs=inputs, clips=len(train))
+        weights = weights_digest(model.encoder.state_dict())
+        write_provenance(new_encoder, stage="visual", inputs=inputs, clips=len(train), fingerprint=weights)
         model.save_pretrained(new_stage1)
         tokenizer.save_pretrained(new_stage1)
         write_provenance(new_stage1, stage="visual", inputs=inputs, clips=len(train))
@@ -299,6 +305,11 @@ def _language_model(run: Run) -> str:
     return str(run.folder / "lm") if named == "lm" else named
 
 
+def _text_digest(settings: DenoisingSettings | None) -> str | None:
+    path = Path(settings.text) if settings and settings.text else None
+    return _sha256(path) if path and path.is_file() else None
+
+
 def _sentences(run: Run, text: str | None) -> list[str]:
     from train.denoise import read_sentences
 
@@ -314,10 +325,13 @@ def _readable(clips: Sequence[Clip], bars: Bars) -> list[Clip]:
 
 
 def _load_translator(folder: Path, language: str) -> tuple[Any, Any]:
+    import torch
+
     from train.tokenizer import load_tokenizer
     from train.translator import SignTranslator
 
-    return SignTranslator.from_pretrained(folder).eval(), load_tokenizer(folder, language)
+    model = SignTranslator.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.eval(), load_tokenizer(folder, language)
 
 
 def _prepare_torch(run: Run) -> None:

@@ -80,6 +80,8 @@ def train_visual(
         warming = SpottingEncoder(model, spotter)
         with bars("encoder warm-up", "steps") as report:
             log += fit(warming, settings.warmup, train, collate_clips, work / "warmup", report=report)
+    # Anew: how many numbers the warm-up drew depends on whether it was resumed.
+    torch.manual_seed(settings.seed)
     translator = SignTranslator.compose(light_t, settings.adapter, model.config.width, model)
     learner: SignTranslator = translator
     if settings.bag_of_words:

@@ -174,6 +174,17 @@ def test_verify_finds_a_flipped_byte(copy: Path) -> None:
     slt("features", "verify", store, code=2)
 
 
+def test_gc_spares_the_young_and_removes_the_old(copy: Path) -> None:
+    (store,) = copy.glob("features/*/dev.zarr")
+    block = next((store / "blocks").iterdir())
+    orphan = Path(shutil.copytree(block, block.with_name(block.name.rsplit("-", 1)[0] + "-interrupted")))
+    assert "nothing to remove" in slt("features", "gc", store).stdout
+    assert orphan.is_dir()
+    assert orphan.name in slt("features", "gc", store, "--grace-hours", "0").stdout
+    assert not orphan.exists()
+    assert "whole" in slt("features", "verify", store).stdout
+
+
 def test_score_of_any_predictions_file(finished: Path, tmp_path: Path) -> None:
     path = finished / "predictions/stage2.jsonl"
     measured = json.loads(slt("score", path, "--level", "word", "--json").stdout)
