@@ -48,5 +48,15 @@ def train_tokenizer(lines: Sequence[str], vocabulary: int, language: str) -> MBa
 
 
 def load_tokenizer(folder: str | Path, language: str) -> PreTrainedTokenizerBase:
-    """A saved tokenizer, set to one language on both sides."""
-    return AutoTokenizer.from_pretrained(folder, src_lang=language, tgt_lang=language)
+    """A saved tokenizer, set to one language on both sides.
+
+    Raises:
+        InputError: it is neither a folder nor in the Hugging Face cache.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, src_lang=language, tgt_lang=language)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"tokenizer of the language model {folder}", expected="a model folder or a cached hub model",
+            found="neither", remedy=f"Fetch it once where there is a network: `hf download {folder}`.",
+        ) from error  # fmt: skip

@@ -121,3 +121,8 @@ def test_bad_text_file(tmp_path: Path, content: bytes | None, says: str) -> None
         path.write_bytes(content)
     with pytest.raises(InputError, match=says):
         read_sentences(path)
+
+
+def test_a_missing_tokenizer_says_how_to_fetch_it() -> None:
+    with pytest.raises(InputError, match="hf download /nowhere/at/all"):
+        load_tokenizer("/nowhere/at/all", "de_DE")
