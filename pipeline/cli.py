@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from extract.errors import SltError
+from extract.errors import InputError, SltError, suggestion
 from pipeline.bars import Bars
 
 app = typer.Typer(
@@ -79,58 +79,29 @@ def status(
     _show_states(_open(config, out, overrides, manifest), as_json)
 
 
-@app.command()
-def index(
-    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
-    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Which clips there are: annotations to the clip index (Parquet)."""
-    _single("index", _open(config, out, overrides, manifest), force, dry_run, as_json)
+def _stage_command(group: typer.Typer, name: str, stage: str, about: str) -> None:
+    """Register the command that runs one stage of a config."""
+
+    @group.command(name, help=about)
+    def run_stage(
+        config: Config,
+        out: Out = None,
+        overrides: Set = None,
+        manifest: Manifest = None,
+        force: Force = False,
+        dry_run: DryRun = False,
+        as_json: AsJson = False,
+    ) -> None:
+        _single(stage, _open(config, out, overrides, manifest), force, dry_run, as_json)
 
 
-@train_app.command("lm")
-def train_lm(
-    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
-    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Denoising pre-training of a small language model on plain text."""
-    _single("lm", _open(config, out, overrides, manifest), force, dry_run, as_json)
-
-
-@train_app.command("visual")
-def train_visual(
-    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
-    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Stage 1, visual initialing: encoder and Light-T from pixels."""
-    _single("visual", _open(config, out, overrides, manifest), force, dry_run, as_json)
-
-
-@app.command()
-def extract(
-    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
-    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Every clip once through the frozen encoder, in parallel, to a Zarr feature store."""
-    _single("extract", _open(config, out, overrides, manifest), force, dry_run, as_json)
-
-
-@train_app.command("translate")
-def train_translate(
-    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
-    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Stage 2, LLM fine-tuning on cached features only."""
-    _single("finetune", _open(config, out, overrides, manifest), force, dry_run, as_json)
-
-
-@app.command()
-def translate(
-    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
-    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Translate the test split by both stages, and the sanity rows, to predictions.jsonl files."""
-    _single("translate", _open(config, out, overrides, manifest), force, dry_run, as_json)
+_stage_command(app, "index", "index", "Which clips there are: annotations to the clip index (Parquet).")
+_stage_command(train_app, "lm", "lm", "Denoising pre-training of a small language model on plain text.")
+_stage_command(train_app, "visual", "visual", "Stage 1, visual initialing: encoder and Light-T from pixels.")
+_stage_command(app, "extract", "extract", "Every clip once through the frozen encoder, in parallel, to a Zarr store.")
+_stage_command(train_app, "translate", "finetune", "Stage 2, LLM fine-tuning on cached features only.")
+_stage_command(app, "translate", "translate", "Translate the test split by both stages, and the sanity rows.")
+_stage_command(app, "report", "report", "One self-contained HTML page of scores, curves, examples and provenance.")
 
 
 @app.command()
@@ -150,15 +121,6 @@ def score(
         return
     chosen = [*(overrides or []), *([f"score.level={level}"] if level else [])]
     _single("score", _open(source, out, chosen, manifest), force, dry_run, as_json)
-
-
-@app.command()
-def report(
-    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None,
-    force: Force = False, dry_run: DryRun = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """One self-contained HTML page of scores, curves, examples and provenance."""
-    _single("report", _open(config, out, overrides, manifest), force, dry_run, as_json)
 
 
 @app.command()
@@ -256,6 +218,9 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
 
     listed = stages(run.experiment)
     chosen = [stage for stage in listed if stage.name == name]
+    if not chosen:
+        remedy = "It uses a language model by name: there is nothing to train."
+        raise InputError(f"config {run.experiment.name}", expected="a section train.lm", found="none", remedy=remedy)
     if dry_run:
         _show_states(run, as_json, only=name)
         return
@@ -265,7 +230,7 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
         _print_json({"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed})
     elif name == "score":
         _show_scores(run, as_json)
-    later = [stage.name for stage in listed[listed.index(chosen[0]) + 1 :]] if chosen else []
+    later = [stage.name for stage in listed[listed.index(chosen[0]) + 1 :]]
     if later:
         typer.echo(f"{', '.join(str(run.folder / o) for o in record.outputs)}; next stage: {later[0]}", err=True)
     raise typer.Exit(SOME_FAILED if failed else 0)
@@ -321,7 +286,6 @@ def _score_file(path: Path, level: str, as_json: bool) -> None:
     from eval.scores import score
     from eval.settings import ScoreSettings
     from eval.table import score_table
-    from extract.errors import InputError, suggestion
 
     try:
         settings = ScoreSettings.model_validate({"level": level})
@@ -336,7 +300,6 @@ def _score_file(path: Path, level: str, as_json: bool) -> None:
 
 
 def _write_corpus(folder: Path, preset: str, seed: int) -> Path:
-    from extract.errors import InputError, suggestion
     from pipeline.corpus.layout import PRESETS, write_corpus
 
     if preset not in PRESETS:

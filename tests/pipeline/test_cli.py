@@ -176,7 +176,7 @@ def test_verify_finds_a_flipped_byte(copy: Path) -> None:
 
 def test_gc_spares_the_young_and_removes_the_old(copy: Path) -> None:
     (store,) = copy.glob("features/*/dev.zarr")
-    block = next((store / "blocks").iterdir())
+    block = next(path for path in (store / "blocks").iterdir() if path.is_dir())
     orphan = Path(shutil.copytree(block, block.with_name(block.name.rsplit("-", 1)[0] + "-interrupted")))
     assert "nothing to remove" in slt("features", "gc", store).stdout
     assert orphan.is_dir()
@@ -202,6 +202,7 @@ def test_score_of_any_predictions_file(finished: Path, tmp_path: Path) -> None:
     [
         (["run", "tiny", "--set", "data.root=/nowhere/to/be/found"], "/nowhere/to/be/found, which does not exist"),
         (["run", "tinny"], "Did you mean 'tiny'"),
+        (["train", "lm", "phoenix14t"], "expected a section train.lm, found none"),
         (["run", "tiny", "--set", "train.visual.stepz=3"], "Did you mean 'steps'"),
         (["demo", "--preset", "huge"], "expected"),
         (["features", "info", "nowhere.zarr"], "expected a feature store, found none"),
