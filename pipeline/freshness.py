@@ -53,6 +53,9 @@ class Records:
         partial.write_text(json.dumps(dataclasses.asdict(record), indent=2), encoding="utf-8")
         partial.replace(path)
 
+    def forget(self, stage: str) -> None:
+        self._path(stage).unlink(missing_ok=True)
+
     def state(self, stage: str, inputs: Mapping[str, Any]) -> tuple[State, str]:
         """Whether a stage is up to date with its inputs, and why not."""
         record = self.read(stage)

@@ -139,6 +139,7 @@ class Run:
         # Named after the inputs: a run that is repeated with other settings never resumes from foreign checkpoints.
         inputs = self.inputs(stage)
         self.work = self.folder / "work" / f"{stage.name}-{digest(inputs)[:12]}"
+        self.records.forget(stage.name)  # while the outputs change, no record vouches for them
         result = stage.work(self, bars)
         outputs = [path.relative_to(self.folder).as_posix() for path in result.outputs]
         self.records.write(stage.name, Record(inputs, result.identity, outputs, result.failed))

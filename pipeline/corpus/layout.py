@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import yaml
 
+from extract.errors import InputError
 from pipeline.corpus.grammar import Meaning, meanings, sentence
 from pipeline.corpus.lexicon import lexicon
 from pipeline.corpus.motion import poses
@@ -81,6 +82,10 @@ def write_corpus(
     Returns:
         The dataset's root, ``folder/PHOENIX-2014-T``.
     """
+    folder = folder.resolve()
+    if folder.exists() and not (folder / "corpus.yaml").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(folder, expected="an empty or new folder, or a built-in corpus", found="something else",
+                         remedy="It would be replaced: choose another folder.")  # fmt: skip
     about = {"corpus": "built-in", "version": VERSION, "preset": preset, "seed": seed}
     card = folder / "corpus.yaml"
     if card.is_file() and yaml.safe_load(card.read_text()) == about:

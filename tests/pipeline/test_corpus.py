@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from extract.errors import InputError
 from pipeline.corpus.grammar import Meaning, meanings, number, sentence
 from pipeline.corpus.layout import PRESETS, SEEN_SIGNERS, compose, write_corpus
 from pipeline.corpus.lexicon import SIGN, lexicon
@@ -111,3 +112,10 @@ def test_german_order_differs_from_sign_order(meaning: Meaning, signs: str, text
 )  # fmt: skip
 def test_numerals(value: int, word: str) -> None:
     assert number(value) == word
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match="choose another folder"):
+        write_corpus(tmp_path, "tiny")
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
