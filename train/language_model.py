@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from transformers import (
     AutoModelForSeq2SeqLM,
     GenerationConfig,
@@ -50,11 +51,13 @@ def load_language_model(name: str | Path, language: str) -> tuple[PreTrainedMode
     """
     try:
         tokenizer = load_tokenizer(name, language)
-        model = AutoModelForSeq2SeqLM.from_pretrained(name)
-    except OSError as error:
+        # Not in the file's own dtype: half precision is a setting of the training, with full-precision weights.
+        model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"train.translate.language_model = {name}", expected="a model folder or a cached hub model",
-            found="neither", remedy=f"Fetch it once where there is a network: `hf download {name}`.",
+            f"train.translate.language_model = {name}", expected="an encoder-decoder in a folder or in the hub's cache",
+            found=str(error).splitlines()[0][:200],
+            remedy=f"Where it is missing, fetch it once with a network: `hf download {name}`.",
         ) from error  # fmt: skip
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise InputError(
@@ -66,8 +69,18 @@ def load_language_model(name: str | Path, language: str) -> tuple[PreTrainedMode
 
 
 def set_language(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, language: str) -> None:
-    """Generation starts with the language code, as mBART's decoder was trained to."""
+    """Generation starts with the language code, as mBART's decoder was trained to; a model without such codes
+    (mT5) keeps its own start.
+
+    Raises:
+        InputError: the tokenizer has no such code and the model no start.
+    """
     start = tokenizer.convert_tokens_to_ids(language)
+    if start in (None, tokenizer.unk_token_id):
+        start = None if model.config.model_type == "mbart" else model.config.decoder_start_token_id
+    if start is None:
+        raise InputError("language", expected="a language code that the tokenizer has", found=repr(language),
+                         remedy="mBART's are like de_DE, en_XX, zh_CN.")  # fmt: skip
     model.config.decoder_start_token_id = start
     model.generation_config = GenerationConfig(
         decoder_start_token_id=start,

@@ -63,7 +63,7 @@ class TrainingSettings(Settings):
     evaluate_every: Positive | None = None
     """Steps between looks at dev BLEU-4 (greedy); the best checkpoint is kept. Default: only the end counts."""
     checkpoint_every: Positive = 500
-    """Steps between checkpoints that an interrupted run resumes from."""
+    """Steps between checkpoints that an interrupted run resumes from; with ``evaluate_every``, that many."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that prepare batches; 0: the training process itself."""
 

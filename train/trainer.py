@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from sacrebleu.metrics import BLEU
+from safetensors.torch import load_model
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import (
@@ -22,9 +23,12 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import SAFE_WEIGHTS_NAME
 
+from extract.errors import SltError
 from train.settings import TrainingSettings
 
 Report = Callable[[int, int, Mapping[str, float]], None]
@@ -58,6 +62,10 @@ class RateGroupTrainer(Seq2SeqTrainer):
         return self.optimizer
 
 
+class DivergenceError(SltError):
+    """The loss is no longer a number."""
+
+
 class ReportCallback(TrainerCallback):
     """Hands the loop's figures to a ``Report`` and stops the loop's own printing."""
 
@@ -74,6 +82,25 @@ class ReportCallback(TrainerCallback):
     ) -> None:  # fmt: skip
         names = {"loss": "loss", "eval_bleu4": "dev bleu4"}
         self.figures |= {names[key]: value for key, value in (logs or {}).items() if key in names}
+        if not math.isfinite(self.figures.get("loss", 0.0)):
+            raise DivergenceError(f"training diverged: loss {self.figures['loss']} at step {state.global_step}. "
+                                  "Use a smaller learning_rate, or more warmup_steps.")  # fmt: skip
+
+
+class EpochCallback(TrainerCallback):
+    """Tells the data which epoch it is, for draws that depend on seed, epoch and example alone.
+
+    accelerate does so itself, but not through the wrappers that it uses after a resume and with several processes.
+    """
+
+    def __init__(self, data: Dataset[Any]) -> None:
+        self.data = data
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if hasattr(self.data, "set_epoch"):
+            self.data.set_epoch(int((state.epoch or 0) + 1e-6))  # resumed within an epoch: a fraction
 
 
 def fit(
@@ -89,7 +116,8 @@ def fit(
     max_length: int = 128,
     report: Report | None = None,
 ) -> list[dict[str, float]]:
-    """Train ``model`` in place; resumes from the last checkpoint in ``work`` when there is one.
+    """Train ``model`` in place; resumes from the last checkpoint in ``work`` when there is one, and only loads the
+    result when that one is the last.
 
     With ``settings.evaluate_every`` and ``dev``, the weights with the best dev BLEU-4 (greedy) are kept, otherwise
     the last ones.
@@ -100,7 +128,18 @@ def fit(
 
     Returns:
         The log: one dict per entry, with ``step`` and loss, learning rate or dev figures.
+
+    Raises:
+        DivergenceError: the loss is no longer a number.
     """
+    checkpoint = get_last_checkpoint(str(work)) if work.is_dir() else None
+    if checkpoint:
+        state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+        if state.global_step >= state.max_steps:
+            # The loop would enter its last epoch once more and take a step too many.
+            best = state.best_model_checkpoint or checkpoint
+            load_model(model, work / Path(best).name / SAFE_WEIGHTS_NAME)
+            return [dict(entry) for entry in state.log_history]
     selecting = dev is not None and settings.evaluate_every is not None
     steps = settings.evaluate_every if selecting else settings.checkpoint_every
     arguments = Seq2SeqTrainingArguments(
@@ -134,7 +173,10 @@ def fit(
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        logging_nan_inf_filter=False,
     )
+    # Batches are packed, so one process cannot cut them into equal parts for several devices.
+    arguments._n_gpu = min(1, arguments.n_gpu)
     trainer = RateGroupTrainer(
         model=model,
         args=arguments,
@@ -143,19 +185,15 @@ def fit(
         data_collator=collate,
         processing_class=tokenizer,
         compute_metrics=_bleu4(tokenizer) if selecting and tokenizer else None,
-        callbacks=[ReportCallback(report)],
+        callbacks=[EpochCallback(train), ReportCallback(report)],
         settings=settings,
         rates=rates or {},
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    checkpoint = get_last_checkpoint(str(work)) if work.is_dir() else None
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     log = [dict(entry) for entry in trainer.state.log_history]
-    final = log[-1] if log else {}
-    if not math.isfinite(final.get("train_loss", 0.0)):
-        raise FloatingPointError(f"training diverged: loss {final['train_loss']} at step {trainer.state.global_step}")
     log.append({"step": trainer.state.global_step, "seconds": time.monotonic() - started})
     return log
 

@@ -69,9 +69,13 @@ class SignTranslator(PreTrainedModel):
     config_class = SignTranslatorConfig
     base_model_prefix = "translator"
     main_input_name = "features"
-    supports_gradient_checkpointing = True
 
-    def __init__(self, config: SignTranslatorConfig, language_model: PreTrainedModel | None = None) -> None:
+    def __init__(
+        self,
+        config: SignTranslatorConfig,
+        language_model: PreTrainedModel | None = None,
+        encoder: VisualEncoder | None = None,
+    ) -> None:
         super().__init__(config)
         if language_model is None:
             fields = dict(config.language_model)
@@ -80,7 +84,9 @@ class SignTranslator(PreTrainedModel):
         text = language_model.config
         scale = math.sqrt(text.d_model) if getattr(text, "scale_embedding", False) else 1.0
         hidden = config.adapter_hidden or text.d_model
-        self.encoder = VisualEncoder(VisualEncoderConfig.from_dict(config.encoder)) if config.encoder else None
+        if encoder is None and config.encoder:
+            encoder = VisualEncoder(VisualEncoderConfig.from_dict(config.encoder))
+        self.encoder = encoder
         self.adapter = SignAdapter(config.feature_width, hidden, text.d_model, config.adapter_activation, scale)
         self.language_model = language_model
         self.generation_config = language_model.generation_config
@@ -103,10 +109,7 @@ class SignTranslator(PreTrainedModel):
             adapter_activation=adapter.activation,
             encoder=encoder.config.to_dict() if encoder is not None else None,
         )
-        model = cls(config, language_model)
-        if encoder is not None:
-            model.encoder = encoder
-        return model
+        return cls(config, language_model, encoder)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, SignAdapter):
@@ -137,8 +140,8 @@ class SignTranslator(PreTrainedModel):
 
     def forward(
         self,
-        labels: Tensor | None = None,
-        lengths: Tensor | None = None,
+        labels: Tensor,
+        lengths: Tensor,
         features: Tensor | None = None,
         frames: Tensor | None = None,
     ) -> Seq2SeqLMOutput:
@@ -150,21 +153,22 @@ class SignTranslator(PreTrainedModel):
             frames: (sum of lengths, 3, H, W) uint8.
 
         Returns:
-            logits (B, L, V) and, with labels, the label-smoothed cross entropy averaged over target pieces.
+            logits (B, L, V) and the label-smoothed cross entropy averaged over target pieces.
         """
-        assert lengths is not None
         packed, steps = self.sign_features(frames, features, lengths)
         return self.decode(packed, steps, labels)
 
-    def decode(self, features: Tensor, lengths: list[int], labels: Tensor | None) -> Seq2SeqLMOutput:
+    def decode(self, features: Tensor, lengths: list[int], labels: Tensor) -> Seq2SeqLMOutput:
         """The part of ``forward`` after the encoder."""
         embeds, mask = self.embed(features, lengths)
-        output = self.language_model(inputs_embeds=embeds, attention_mask=mask, labels=labels, use_cache=False)
-        loss = None
-        if labels is not None:
-            loss = nn.functional.cross_entropy(
-                output.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=self.label_smoothing
-            )
+        # Not `labels=`: the language model would compute a loss of its own, without smoothing, over all pieces.
+        shifted = self.language_model.prepare_decoder_input_ids_from_labels(labels)
+        output = self.language_model(
+            inputs_embeds=embeds, attention_mask=mask, decoder_input_ids=shifted, use_cache=False
+        )
+        loss = nn.functional.cross_entropy(
+            output.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=self.label_smoothing
+        )
         return Seq2SeqLMOutput(loss=loss, logits=output.logits)
 
     @torch.no_grad()

@@ -31,16 +31,14 @@ class VisualInitialing(SignTranslator):
 
     def forward(
         self,
-        labels: Tensor | None = None,
-        lengths: Tensor | None = None,
+        labels: Tensor,
+        lengths: Tensor,
         features: Tensor | None = None,
         frames: Tensor | None = None,
     ) -> Seq2SeqLMOutput:
-        assert lengths is not None
         packed, steps = self.sign_features(frames, features, lengths)
         output = self.decode(packed, steps, labels)
-        if labels is not None:
-            output.loss = output.loss + self.weight * self.spotter(packed, steps, labels)
+        output.loss = output.loss + self.weight * self.spotter(packed, steps, labels)
         return output
 
 
@@ -100,7 +98,7 @@ def train_visual(
 def _with_spotter(translator: SignTranslator, spotter: WordSpotter, weight: float) -> VisualInitialing:
     """The same modules (not copies) under a model that has the second loss."""
     config: Any = SignTranslatorConfig.from_dict(translator.config.to_dict())
-    learner = VisualInitialing(config, translator.language_model)
-    learner.encoder, learner.adapter = translator.encoder, translator.adapter
+    learner = VisualInitialing(config, translator.language_model, translator.encoder)
+    learner.adapter = translator.adapter
     learner.spotter, learner.weight = spotter, weight
     return learner

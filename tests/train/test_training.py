@@ -20,13 +20,21 @@ from extract.errors import InputError
 from extract.fingerprint import fingerprint
 from extract.index import Clip
 from extract.store import Features, FeatureStore
+from train.denoise import pretrain
 from train.features import FeatureDataset, collate_features
 from train.labels import encode_targets
 from train.language_model import build_mbart
 from train.provenance import read_provenance, write_provenance
-from train.settings import AdapterSettings, TrainingSettings, TransformerSettings, TranslateSettings, VisualSettings
+from train.settings import (
+    AdapterSettings,
+    DenoisingSettings,
+    TrainingSettings,
+    TransformerSettings,
+    TranslateSettings,
+    VisualSettings,
+)
 from train.tokenizer import train_tokenizer
-from train.trainer import RateGroupTrainer, Report, fit
+from train.trainer import DivergenceError, RateGroupTrainer, Report, fit
 from train.translate import train_translate
 from train.translator import SignTranslator
 from train.visual import train_visual
@@ -134,6 +142,55 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole, resumed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "parts"))
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-5)
+
+
+class InterruptionError(Exception):
+    """Stands for whatever ends a run."""
+
+
+def denoise(work: Path, stop_at: int | None = None, told: list[int] | None = None) -> dict[str, torch.Tensor]:
+    """Ten steps of denoising, two and a half epochs, a checkpoint at every second."""
+    tokenizer = train_tokenizer(LINES, 60, "de_DE")
+    torch.manual_seed(0)
+    model = build_mbart(SIZE, tokenizer, "de_DE")
+    settings = DenoisingSettings(steps=10, epochs=None, batch_size=4, checkpoint_every=2, schedule="constant")
+
+    def report(step: int, *_: object) -> None:
+        if told is not None:
+            told.append(step)
+        if step == stop_at:
+            raise InterruptionError
+
+    pretrain(model, tokenizer, LINES * 4, settings, work, report)
+    return dict(model.state_dict())
+
+
+@pytest.mark.parametrize("stop_at", [3, 7, 9])
+def test_a_run_that_ends_within_an_epoch_resumes_with_the_same_draws(tmp_path: Path, stop_at: int) -> None:
+    whole = denoise(tmp_path / "whole")
+    with pytest.raises(InterruptionError):
+        denoise(tmp_path / "parts", stop_at)
+    told: list[int] = []
+    resumed = denoise(tmp_path / "parts", told=told)
+    assert told == list(range(stop_at, 11))
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, atol=0, rtol=0)
+
+
+def test_a_finished_run_is_loaded_and_takes_no_step_more(tmp_path: Path) -> None:
+    whole = denoise(tmp_path / "work")
+    told: list[int] = []
+    again = denoise(tmp_path / "work", told=told)
+    assert told == []
+    for name, value in whole.items():
+        assert torch.equal(again[name], value), name
+
+
+def test_divergence_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    train, _, model = parts(tmp_path)
+    settings = TrainingSettings(steps=60, learning_rate=1e30, schedule="constant", max_grad_norm=0)
+    with pytest.raises(DivergenceError, match="Use a smaller learning_rate"):
+        fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / "work")
 
 
 def test_stage_2_learns_and_keeps_the_best_of_dev(tmp_path: Path) -> None:

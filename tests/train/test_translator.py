@@ -1,5 +1,6 @@
 """The one model class: packing, loss, generation, saving; and bag-of-words supervision."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from torch import nn
 from transformers import MBartTokenizer, PreTrainedModel
 
 from extract.encoder import VisualEncoder
+from extract.errors import InputError
 from extract.settings import EncoderSettings, FrameSettings
 from train.labels import encode_targets, pad_labels
-from train.language_model import build_mbart, load_language_model
+from train.language_model import build_mbart, load_language_model, set_language
 from train.settings import AdapterSettings, TransformerSettings
 from train.tokenizer import train_tokenizer
 from train.translator import SignTranslator
@@ -130,12 +132,29 @@ def test_with_an_encoder_it_reads_frames_and_features_alike(
 def test_language_model_and_tokenizer_that_do_not_fit_are_refused(
     language_model: PreTrainedModel, tmp_path: Path
 ) -> None:
-    from extract.errors import InputError
-
     language_model.save_pretrained(tmp_path)
     train_tokenizer([*LINES, "größere wörter über wolken"], 200, "de_DE").save_pretrained(tmp_path)
     with pytest.raises(InputError, match="a tokenizer of at most"):
         load_language_model(tmp_path, "de_DE")
+
+
+def test_a_language_that_the_tokenizer_does_not_have_is_refused(
+    language_model: PreTrainedModel, tokenizer: MBartTokenizer, tmp_path: Path
+) -> None:
+    language_model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    for wrong in ("de", "de_de"):
+        with pytest.raises(InputError, match=f"found '{wrong}'"):
+            set_language(language_model, tokenizer, wrong)
+
+
+def test_half_precision_on_disk_trains_in_full_precision(
+    language_model: PreTrainedModel, tokenizer: MBartTokenizer, tmp_path: Path
+) -> None:
+    copy.deepcopy(language_model).half().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded, _ = load_language_model(tmp_path, "de_DE")
+    assert loaded.dtype == torch.float32
 
 
 class TestWordSpotter:
