@@ -1,8 +1,8 @@
 # `make demo` and `make test` need Python 3.11, and nothing that is not in this repository's own files.
 PYTHON ?= python3.11
 VENV   ?= .venv
-# Without a GPU: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids the CUDA download.
-TORCH_INDEX ?=
+# Where torch comes from. Default: PyPI's CUDA build where there is an NVIDIA GPU, PyTorch's CPU build elsewhere.
+TORCH_INDEX ?= $(shell command -v nvidia-smi > /dev/null || echo https://download.pytorch.org/whl/cpu)
 BIN := $(VENV)/bin
 
 .PHONY: demo test lint install clean
@@ -23,8 +23,10 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	# No other index where pip is set up to find a CPU build already, in a mirror or a folder of wheels.
+	index="$(TORCH_INDEX)"; $(BIN)/pip index versions torch 2> /dev/null | grep -q '+cpu' && index=; \
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check \
-		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[dev]'
+		$${index:+--extra-index-url $$index} -e '.[dev]'
 	touch $@
 
 clean:

@@ -37,14 +37,13 @@ def translate_split(
     shuffle_seed: int | None = None,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> list[Prediction]:
-    """One prediction per clip of the split; a clip without features gets an empty hypothesis.
+    """One prediction per clip of the split; one that is not ``translatable`` gets an empty hypothesis.
 
     Args:
         shuffle_seed: give every clip the features of another one (the ``shuffled`` row); None: its own.
         on_clip: called with clips done and clips in all.
     """
-    present = store.lengths()
-    ids = [clip.id for clip in clips if clip.id in present]
+    ids = translatable(model, store, clips)
     sources = ids if shuffle_seed is None else derange(ids, shuffle_seed)
     features = store.load(sources)
     texts = translate(model, tokenizer, features, beams=beams, max_length=max_length, on_clip=on_clip)
@@ -57,6 +56,13 @@ def translate_split(
     ]
 
 
+def translatable(model: SignTranslator, store: FeatureStore, clips: Sequence[Clip]) -> list[str]:
+    """Ids of the clips that have features, and not more of them than the language model has positions."""
+    present = store.lengths()
+    limit = getattr(model.language_model.config, "max_position_embeddings", None) or float("inf")
+    return [clip.id for clip in clips if 0 < present.get(clip.id, 0) <= limit]
+
+
 def text_prior(
     model: SignTranslator,
     tokenizer: PreTrainedTokenizerBase,
@@ -67,7 +73,9 @@ def text_prior(
     max_length: int,
 ) -> list[Prediction]:
     """The sentence that the model finds most likely with every feature masked to zero, for every clip alike."""
-    steps = int(np.median(list(store.lengths().values())))
+    present = store.lengths()
+    lengths = [present[id] for id in translatable(model, store, clips)]
+    steps = int(np.median(lengths)) if lengths else 1
     blank = Features(["masked"], np.zeros((steps, store.width), np.float32), np.array([0, steps]))
     (prior,) = translate(model, tokenizer, blank, beams=beams, max_length=max_length)
     return [Prediction(clip.id, prior.text, clip.text, clip.n_frames, prior.score) for clip in clips]

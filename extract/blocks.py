@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from extract.fingerprint import digest
 from extract.index import Clip
@@ -32,20 +32,17 @@ class Block:
         return Block.of(self.clips[:middle]), Block.of(self.clips[middle:])
 
 
-def plan_blocks(clips: Iterable[Clip], keep_every: int, block_frames: int, done: Container[str]) -> Iterator[Block]:
-    """Pack the clips that are not done into blocks, lazily and in order.
+def plan_blocks(clips: Iterable[Clip], keep_every: int, block_frames: int) -> Iterator[Block]:
+    """Pack clips into blocks, lazily and in order.
 
     Args:
-        clips: the wanted clips, of one split.
+        clips: those that are neither committed nor permanently failed, of one split.
         keep_every: the sampling: one frame of so many is kept.
         block_frames: sampled frames per block, about: a block ends with the clip that reaches it.
-        done: ids that need no work, committed or permanently failed.
     """
     waiting: list[Clip] = []
     frames = 0
     for clip in clips:
-        if clip.id in done:
-            continue
         waiting.append(clip)
         frames += -(-(clip.n_frames or _TYPICAL_FRAMES) // keep_every)
         if frames >= block_frames:

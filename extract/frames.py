@@ -32,24 +32,31 @@ def list_frames(folder: Path) -> list[str]:
     """Names of a frame folder's images in order of their numbers.
 
     Raises:
-        ClipError: ``missing`` folder, ``empty`` folder, or a gap in the numbering (``missing`` frames).
+        ClipError: ``missing`` folder, ``empty`` folder, a gap in the numbering (``missing`` frames), or an image
+            without a number or with another one's (``decode``).
     """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.lower().endswith(IMAGE_SUFFIXES))
+            found = [entry.name for entry in entries if entry.name.lower().endswith(IMAGE_SUFFIXES)]
     except FileNotFoundError:
         raise ClipError("missing", f"{folder}: no such frame folder") from None
     except NotADirectoryError:
         raise ClipError("missing", f"{folder}: a file where a frame folder was expected") from None
-    if not names:
+    if not found:
         raise ClipError("empty", f"{folder}: no png or jpg frames")
-    numbers = [_number(name) for name in names]
-    if None not in numbers:
-        first, last = numbers[0], numbers[-1]
-        if last - first + 1 != len(numbers):  # type: ignore[operator]
-            absent = next(n for n in range(first, last) if n not in set(numbers))  # type: ignore[arg-type]
-            raise ClipError("missing", f"{folder}: frame number {absent} of {first}..{last} is absent")
-    return names
+    by_number: dict[int, str] = {}
+    for name in sorted(found):
+        number = _number(name)
+        if number is None:
+            raise ClipError("decode", f"{folder}/{name}: an image without a frame number")
+        if number in by_number:
+            raise ClipError("decode", f"{folder}: frame number {number} twice, {by_number[number]} and {name}")
+        by_number[number] = name
+    first, last = min(by_number), max(by_number)
+    absent = next((number for number in range(first, last) if number not in by_number), None)
+    if absent is not None:
+        raise ClipError("missing", f"{folder}: frame number {absent} of {first}..{last} is absent")
+    return [by_number[number] for number in range(first, last + 1)]
 
 
 def _end_mark(name: str) -> bytes:
@@ -63,22 +70,16 @@ def _number(name: str) -> int | None:
 
 
 def check_frames(folder: Path) -> int:
-    """Number of frames in a folder, after a look at every file's last bytes for truncation.
+    """Number of frames in a folder, after decoding each.
+
+    Once, while indexing, so that no training stops hours later at a damaged file.
 
     Raises:
-        ClipError: as ``list_frames``, and ``decode`` for a truncated file.
+        ClipError: as ``list_frames``, and ``decode`` for a truncated or damaged file.
     """
     names = list_frames(folder)
     for name in names:
-        # Strings and descriptors: a release has a million frames, and Path objects would be most of the cost.
-        file = os.open(f"{folder}/{name}", os.O_RDONLY)
-        try:
-            size = os.fstat(file).st_size
-            tail = os.pread(file, _TAIL, max(0, size - _TAIL))
-        finally:
-            os.close(file)
-        if _end_mark(name) not in tail:
-            raise ClipError("decode", f"{folder}/{name}: truncated ({size} bytes, no end mark)")
+        _read_image(folder / name)
     return len(names)
 
 

@@ -55,7 +55,7 @@ def index_dataset(
 
 
 def _check_all(root: Path, clips: list[Clip]) -> Iterable[Clip]:
-    # Threads: the work is waiting for the file system.
+    # Threads: the work is waiting for the file system, and OpenCV decodes without Python's lock.
     with ThreadPoolExecutor(16) as pool:
         yield from pool.map(lambda clip: _check(root, clip), clips)
 
@@ -65,6 +65,8 @@ def _check(root: Path, clip: Clip) -> Clip:
         return dataclasses.replace(clip, n_frames=check_frames(root / clip.source))
     except ClipError as problem:
         return dataclasses.replace(clip, problem=str(problem))
+    except OSError as error:  # no permission, a stale mount
+        return dataclasses.replace(clip, problem=f"decode: {root / clip.source}: {error.strerror or error}")
 
 
 def _progress(clips: Iterable[Clip], total: int, on_clip: Callable[[int, int], None] | None) -> Iterable[Clip]:

@@ -80,7 +80,7 @@ def local_cluster(workers: int | None = None) -> Iterator[Client]:
             threads_per_worker=1,
             processes=True,
             memory_limit=0,  # no limit: Dask would restart workers for the memory of torch
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port: two jobs may share a machine
             local_directory=folder,
             silence_logs=logging.CRITICAL,
         ) as cluster,
@@ -97,7 +97,6 @@ def extract_split(
     store_path: str | os.PathLike[str],
     settings: ExtractSettings,
     client: Client,
-    retry_failed: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Extract the clips of a split that the store does not have yet.
@@ -108,7 +107,6 @@ def extract_split(
         clips: read lazily, once.
         total: how many they are.
         root: the dataset's root, as the workers see it. So are the encoder's directory and the store.
-        retry_failed: try clips again that an earlier run recorded as failures.
         on_progress: called after each block.
 
     Raises:
@@ -118,13 +116,13 @@ def extract_split(
     encoder = load_encoder(encoder_dir)
     provenance = feature_provenance(encoder, settings.dtype)
     store = FeatureStore.create(_absolute(store_path), provenance, encoder.config.width, settings.dtype)
-    if retry_failed:
+    if settings.retry_failed:
         store.forget_failures(store.failures())
 
     tally = _Tally(total, settings.max_failure_rate, on_progress)
     done = store.lengths()
     wanted = tally.count_done(clips, done, store.failures())
-    blocks = plan_blocks(wanted, encoder.config.frame_settings.keep_every, settings.block_frames, done=())
+    blocks = plan_blocks(wanted, encoder.config.frame_settings.keep_every, settings.block_frames)
     arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
 
     def submit(block: Block) -> Future:

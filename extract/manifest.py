@@ -33,11 +33,30 @@ class DatasetEntry(Settings):
 
 
 class Dataset(Settings):
-    """A dataset at its place: the manifest's entry with the root resolved."""
+    """A dataset that a config names. Where it lies matters to the stages that read pixels only."""
 
     name: str
-    root: Path
     entry: DatasetEntry
+    location: str
+    """Its root as written; may hold ``${VARIABLE}`` and ``~``."""
+
+    @property
+    def root(self) -> Path:
+        """The folder.
+
+        Raises:
+            InputError: unset variable, or no folder there.
+        """
+        expanded = os.path.expanduser(os.path.expandvars(self.location))  # noqa: PTH111  (pathlib knows no variables)
+        unset = re.findall(r"\$\{?(\w+)", expanded)
+        if unset:
+            raise InputError(f"root of {self.name}", expected=f"the environment variable {unset[0]}", found="unset",
+                             remedy=f"`export {unset[0]}=/path/to/it`, or set data.root in the config.")  # fmt: skip
+        if not Path(expanded).is_dir():
+            remedy = f"Set data.root in the config. Access to the dataset: {self.entry.source}"
+            found = f"{expanded}, which does not exist"
+            raise InputError(f"root of {self.name}", expected="a folder", found=found, remedy=remedy)
+        return Path(expanded)
 
 
 def load_manifest(path: Path | None = None) -> dict[str, DatasetEntry]:
@@ -63,24 +82,14 @@ def locate(data: DataSettings, manifest: Path | None = None) -> Dataset:
     """Find the dataset that a config names.
 
     Raises:
-        InputError: unknown name, unset variable in the root, or no folder there.
+        InputError: no such dataset; suggests the nearest.
     """
     entries = load_manifest(manifest)
     if data.dataset not in entries:
         raise InputError("data.dataset", expected="a dataset of the manifest", found=repr(data.dataset),
                          remedy=suggestion(data.dataset, entries))  # fmt: skip
     entry = entries[data.dataset]
-    written = data.root or entry.root
-    expanded = os.path.expanduser(os.path.expandvars(written))  # noqa: PTH111  (pathlib knows no variables)
-    unset = re.findall(r"\$\{?(\w+)", expanded)
-    if unset:
-        raise InputError(f"root of {data.dataset}", expected=f"the environment variable {unset[0]}", found="unset",
-                         remedy=f"`export {unset[0]}=/path/to/it`, or set data.root in the config.")  # fmt: skip
-    root = Path(expanded)
-    if not root.is_dir():
-        raise InputError(f"root of {data.dataset}", expected="a folder", found=f"{root}, which does not exist",
-                         remedy=f"Set data.root in the config. Access to the dataset: {entry.source}")  # fmt: skip
-    return Dataset(name=data.dataset, root=root, entry=entry)
+    return Dataset(name=data.dataset, entry=entry, location=data.root or entry.root)
 
 
 def _shipped() -> Path:

@@ -80,3 +80,5 @@ class ExtractSettings(Settings):
     """Sampled frames per block, about: a block is one Dask task, one writer, one commit."""
     max_failure_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of a split's clips that may fail before the job stops with an error."""
+    retry_failed: bool = False
+    """Try clips again that an earlier run recorded as failures."""

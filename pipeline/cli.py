@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,16 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from extract.errors import InputError, SltError, suggestion
+from pipeline import features
 from pipeline.bars import Bars
+from pipeline.printing import AsJson, print_json, show_score_of, show_scores, show_states
 
 app = typer.Typer(
     help="Sign videos to text without glosses: visual initialing, cached features, LLM fine-tuning, scores.",
     no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
 )  # fmt: skip
 train_app = typer.Typer(help="Train one stage.", no_args_is_help=True)
-features_app = typer.Typer(help="Look into a feature store.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
-app.add_typer(features_app, name="features")
+app.add_typer(features.app, name="features")
 
 SOME_FAILED = 3
 
@@ -28,7 +28,6 @@ Out = Annotated[Path | None, typer.Option("--out", help="Folder of the experimen
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override: key.path=value. May be repeated.")]
 Manifest = Annotated[Path | None, typer.Option("--manifest", help="Another data_manifest.yaml.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Force = Annotated[bool, typer.Option("--force", help="Run even what is up to date.")]
 
 
@@ -76,7 +75,7 @@ def status(
     config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None, as_json: AsJson = False
 ) -> None:
     """What is done, stale or missing."""
-    _show_states(_open(config, out, overrides, manifest), as_json)
+    show_states(_open(config, out, overrides, manifest), as_json)
 
 
 def _stage_command(group: typer.Typer, name: str, stage: str, about: str) -> None:
@@ -98,10 +97,25 @@ def _stage_command(group: typer.Typer, name: str, stage: str, about: str) -> Non
 _stage_command(app, "index", "index", "Which clips there are: annotations to the clip index (Parquet).")
 _stage_command(train_app, "lm", "lm", "Denoising pre-training of a small language model on plain text.")
 _stage_command(train_app, "visual", "visual", "Stage 1, visual initialing: encoder and Light-T from pixels.")
-_stage_command(app, "extract", "extract", "Every clip once through the frozen encoder, in parallel, to a Zarr store.")
 _stage_command(train_app, "translate", "finetune", "Stage 2, LLM fine-tuning on cached features only.")
 _stage_command(app, "translate", "translate", "Translate the test split by both stages, and the sanity rows.")
 _stage_command(app, "report", "report", "One self-contained HTML page of scores, curves, examples and provenance.")
+
+
+@app.command()
+def extract(
+    config: Config,
+    retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
+    out: Out = None,
+    overrides: Set = None,
+    manifest: Manifest = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Every clip once through the frozen encoder, in parallel, to a Zarr store."""
+    chosen = [*(overrides or []), *(["extract.retry_failed=true"] if retry_failed else [])]
+    _single("extract", _open(config, out, chosen, manifest), force or retry_failed, dry_run, as_json)
 
 
 @app.command()
@@ -117,7 +131,7 @@ def score(
 ) -> None:
     """BLEU-1..4 and ROUGE-L of a predictions file, or of every row of an experiment."""
     if source.endswith(".jsonl"):
-        _score_file(Path(source), level or "word", as_json)
+        show_score_of(Path(source), level or "word", as_json)
         return
     chosen = [*(overrides or []), *([f"score.level={level}"] if level else [])]
     _single("score", _open(source, out, chosen, manifest), force, dry_run, as_json)
@@ -132,54 +146,6 @@ def corpus(
     """Write the built-in corpus in PHOENIX14T's layout."""
     root = _write_corpus(folder, preset, seed)
     typer.echo(f"{root}\nnext: slt run demo --set data.root={root} --set train.lm.text={folder}/text.de.txt")
-
-
-@features_app.command("info")
-def features_info(store: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
-    """What a store holds, and which clips failed."""
-    import dataclasses
-
-    from extract.store import FeatureStore
-
-    opened = FeatureStore.open(store)
-    facts = dataclasses.asdict(opened.info())
-    failures = {id: {"kind": f.kind, "detail": f.detail} for id, f in opened.failures().items()}
-    if as_json:
-        _print_json({**facts, "failed": failures, "provenance": opened.provenance})
-        return
-    for name, value in facts.items():
-        typer.echo(f"{name:12} {value}")
-    for id, failure in failures.items():
-        typer.echo(f"failed       {id}: {failure['kind']}: {failure['detail']}")
-
-
-@features_app.command("verify")
-def features_verify(store: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
-    """Read everything and compare it with its digests."""
-    from extract.store import FeatureStore
-
-    problems = FeatureStore.open(store).verify()
-    if as_json:
-        _print_json({"problems": problems})
-    else:
-        typer.echo("\n".join(problems) or f"{store}: whole")
-    raise typer.Exit(2 if problems else 0)
-
-
-@features_app.command("gc")
-def features_gc(
-    store: Annotated[str, typer.Argument()],
-    grace_hours: Annotated[float, typer.Option(help="Leave younger ones: a job may be writing them.")] = 24.0,
-    as_json: AsJson = False,
-) -> None:
-    """Remove what interrupted jobs left behind and no commit names."""
-    from extract.store import FeatureStore
-
-    removed = FeatureStore.open(store).gc(grace_hours * 3600)
-    if as_json:
-        _print_json({"removed": removed})
-    else:
-        typer.echo("\n".join(removed) or f"{store}: nothing to remove")
 
 
 def main() -> None:
@@ -206,10 +172,10 @@ def _run(run: Any, *, start: str | None = None, dry_run: bool, as_json: bool) ->
     from pipeline.stages import stages
 
     if dry_run:
-        _show_states(run, as_json)
+        show_states(run, as_json)
         return
     failed = run.execute(stages(run.experiment), Bars(), start)
-    _show_scores(run, as_json)
+    show_scores(run, as_json)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
@@ -222,81 +188,19 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
         remedy = "It uses a language model by name: there is nothing to train."
         raise InputError(f"config {run.experiment.name}", expected="a section train.lm", found="none", remedy=remedy)
     if dry_run:
-        _show_states(run, as_json, only=name)
+        show_states(run, as_json, only=name)
         return
-    failed = run.execute(chosen, Bars(), force=force)
+    run.execute(listed, Bars(), only=name, force=force)
     record = run.records.read(name)
+    failed = record.failed
     if as_json:
-        _print_json({"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed})
+        print_json({"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed})
     elif name == "score":
-        _show_scores(run, as_json)
+        show_scores(run, as_json)
     later = [stage.name for stage in listed[listed.index(chosen[0]) + 1 :]]
     if later:
         typer.echo(f"{', '.join(str(run.folder / o) for o in record.outputs)}; next stage: {later[0]}", err=True)
     raise typer.Exit(SOME_FAILED if failed else 0)
-
-
-def _show_states(run: Any, as_json: bool, only: str | None = None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from pipeline.stages import stages
-
-    rows = [
-        {"stage": stage.name, "state": state, "why": why, "about": stage.about}
-        for stage, state, why in run.states(stages(run.experiment))
-        if only in (None, stage.name)
-    ]
-    if as_json:
-        _print_json(rows)
-        return
-    table = Table(title=f"{run.experiment.name} in {run.folder}", title_justify="left")
-    for column in ("stage", "state", "why", "about"):
-        table.add_column(column)
-    colours = {"done": "green", "stale": "yellow", "missing": "red"}
-    for row in rows:
-        table.add_row(row["stage"], f"[{colours[row['state']]}]{row['state']}[/]", row["why"], row["about"])
-    Console().print(table)
-
-
-def _show_scores(run: Any, as_json: bool) -> None:
-    from rich.console import Console
-
-    from eval.published import published
-    from eval.scores import read_scores
-    from eval.table import comparison_table, score_table
-
-    scores = read_scores(run.folder / "scores.json")
-    if as_json:
-        _print_json({row: score.model_dump() for row, score in scores.items()})
-        return
-    console = Console()
-    console.print(score_table(scores))
-    if published(run.dataset.name):
-        console.print(comparison_table(run.dataset.name, scores))
-    report = run.folder / "report.html"
-    typer.echo(f"scores: {run.folder / 'scores.json'}" + (f"   report: {report}" if report.is_file() else ""))
-
-
-def _score_file(path: Path, level: str, as_json: bool) -> None:
-    from pydantic import ValidationError
-    from rich.console import Console
-
-    from eval.predictions import read_predictions
-    from eval.scores import score
-    from eval.settings import ScoreSettings
-    from eval.table import score_table
-
-    try:
-        settings = ScoreSettings.model_validate({"level": level})
-    except ValidationError as error:
-        raise InputError("--level", expected="word or char", found=repr(level),
-                         remedy=suggestion(level, ("word", "char"))) from error  # fmt: skip
-    measured = score(read_predictions(path), settings)
-    if as_json:
-        _print_json(measured.model_dump())
-    else:
-        Console().print(score_table({path.stem: measured}))
 
 
 def _write_corpus(folder: Path, preset: str, seed: int) -> Path:
@@ -306,7 +210,3 @@ def _write_corpus(folder: Path, preset: str, seed: int) -> Path:
         raise InputError("--preset", expected="a preset", found=repr(preset), remedy=suggestion(preset, PRESETS))
     with Bars().bar("drawing the built-in corpus", "clips") as tick:
         return write_corpus(folder, preset, seed, tick)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))

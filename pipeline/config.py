@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,10 +28,6 @@ class Experiment(Settings):
     extract: ExtractSettings = ExtractSettings()
     train: TrainSettings = TrainSettings()
     score: ScoreSettings = ScoreSettings()
-
-    @property
-    def stage_settings(self) -> Mapping[str, Settings]:
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "name"}
 
 
 class ConfigError(SltError):
@@ -89,7 +85,11 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if not isinstance(place.get(name), dict):
             place[name] = {}
         place = place[name]
-    parsed = yaml.safe_load(value)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}", expected="a YAML value", found=repr(value),
+                         remedy="Quote it, as in a config file.") from error  # fmt: skip
     if isinstance(parsed, str):  # YAML 1.1 takes 1e-5, without a dot, for text
         with contextlib.suppress(ValueError):
             parsed = float(parsed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,16 @@ from extract.fingerprint import digest
 from extract.settings import Settings
 
 EXECUTION = frozenset(
-    {"workers", "threads", "checkpoint_every", "batch_frames", "block_frames", "max_failure_rate", "text"}
+    {
+        "workers",
+        "threads",
+        "checkpoint_every",
+        "batch_frames",
+        "block_frames",
+        "max_failure_rate",
+        "retry_failed",
+        "text",
+    }
 )
 """Settings that decide how a stage runs, not what comes out; of a text file, the contents decide, not its path."""
 
@@ -71,6 +81,12 @@ class Records:
 
     def _path(self, stage: str) -> Path:
         return self.folder / "state" / f"{stage}.json"
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def deciding(settings: Settings | None) -> Any:

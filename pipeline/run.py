@@ -35,6 +35,17 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Task:
+    """What a stage is given to do its work with."""
+
+    bars: Bars
+    checkpoints: Path
+    """Folder of its own, named after the inputs: a stage that is run with other settings never resumes from it."""
+    inputs: Mapping[str, Any]
+    """All that decides its result, for the provenance."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Stage:
     """A step of the pipeline; it meets the others through files only."""
 
@@ -43,7 +54,7 @@ class Stage:
     needs: tuple[str, ...]
     inputs: Callable[[Run], Mapping[str, Any]]
     """Settings and outside files that decide the result, by name."""
-    work: Callable[[Run, Bars], Result]
+    work: Callable[[Run, Task], Result]
 
 
 class Run:
@@ -58,8 +69,6 @@ class Run:
     def __init__(self, experiment: Experiment, folder: Path, manifest: Path | None = None) -> None:
         self.experiment, self.folder, self.manifest = experiment, folder, manifest
         self.records = Records(folder)
-        self.work = folder / "work"
-        """For checkpoints of the running stage; set anew for each stage."""
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -92,7 +101,7 @@ class Run:
         """State of each stage; one that reads a stage that is not done is stale or missing itself."""
         undone: set[str] = set()
         for stage in stages:
-            state, why = self.records.state(stage.name, self.inputs(stage))
+            state, why = self._state(stage)
             waiting = [need for need in stage.needs if need in undone]
             if state == "done" and waiting:
                 state, why = "stale", f"reads {', '.join(waiting)}"
@@ -100,56 +109,83 @@ class Run:
                 undone.add(stage.name)
             yield stage, state, why
 
-    def execute(self, stages: Sequence[Stage], bars: Bars, start: str | None = None, force: bool = False) -> int:
+    def execute(
+        self,
+        stages: Sequence[Stage],
+        bars: Bars,
+        start: str | None = None,
+        only: str | None = None,
+        force: bool = False,
+    ) -> int:
         """Run the stages that are not up to date, in order.
 
         Args:
             start: skip the stages before this one, which must be done; run this one in any case.
+            only: the one stage to run. Like ``start``, it takes the results before it as they are, and says when
+                they are stale.
             force: run even what is up to date.
 
         Returns:
-            Clips that failed, over all stages.
+            Clips that failed, over the stages up to the last that ran.
         """
-        _ = self.dataset  # not to be found: nothing is written
-        write_config(self.experiment, self.folder / "config.yaml")
         names = [stage.name for stage in stages]
         if start is not None and start not in names:
             raise InputError("--from", expected="a stage", found=repr(start), remedy=suggestion(start, names))
+        first = names.index(only or start or names[0])
         failed = 0
-        for stage in stages:
-            if start is not None and names.index(stage.name) < names.index(start):
-                self._demand(stage)
-            else:
-                self._run_if_needed(stage, bars, force or stage.name == start)
-            record = self.records.read(stage.name)
-            failed += record.failed if record else 0
+        for stage in stages[:first]:
+            failed += self._taken_as_it_is(stage, start, bars, needed=only is None or stage.name in stages[first].needs)
+        for stage in stages[first : first + 1 if only else None]:
+            failed += self._run_if_needed(stage, bars, force or stage.name == start)
         return failed
 
-    def _run_if_needed(self, stage: Stage, bars: Bars, force: bool) -> None:
-        state, why = self.records.state(stage.name, self.inputs(stage))
+    def _taken_as_it_is(self, stage: Stage, start: str | None, bars: Bars, needed: bool) -> int:
+        record = self.records.read(stage.name)
+        if record is None:
+            if start is not None:
+                raise InputError(f"--from, stage {stage.name}", expected=f"its result in {self.folder}", found="none",
+                                 remedy="Leave --from away.")  # fmt: skip
+            return 0
+        state, why = self._state(stage)
+        if state == "stale" and needed:
+            bars.say(f"[yellow]{stage.name} is stale ({why}); its result is used as it is[/yellow]")
+        return record.failed
+
+    def _state(self, stage: Stage) -> tuple[State, str]:
+        """State of one stage by itself. Where its inputs are not at hand, a machine without the videos say, what it
+        left counts as done."""
+        try:
+            inputs = self.inputs(stage)
+        except InputError as error:
+            if self.records.read(stage.name) is None:
+                return "missing", "not run yet"
+            return "done", f"its inputs are not here to compare: {error.where}"
+        return self.records.state(stage.name, inputs)
+
+    def _run_if_needed(self, stage: Stage, bars: Bars, force: bool) -> int:
+        """Clips that failed, now or when the stage ran."""
+        state, why = self._state(stage)
         if state == "done" and not force:
-            bars.say(f"[dim]{stage.name}: up to date[/dim]")
-            return
+            bars.say(f"[dim]{stage.name}: up to date[/dim]" + (f" [dim]({why})[/dim]" if why else ""))
+            record = self.records.read(stage.name)
+            return record.failed if record else 0
         for need in stage.needs:
             if self.records.read(need) is None:
                 raise InputError(f"stage {stage.name}", expected=f"the result of {need}", found="none",
                                  remedy=f"Run `slt run` or the stage {need} first.")  # fmt: skip
+        inputs = self.inputs(stage)
         bars.say(f"[bold]{stage.name}[/bold]: {stage.about}" + (f" [dim]({why})[/dim]" if why else ""))
         started = time.monotonic()
-        # Named after the inputs: a run that is repeated with other settings never resumes from foreign checkpoints.
-        inputs = self.inputs(stage)
-        self.work = self.folder / "work" / f"{stage.name}-{digest(inputs)[:12]}"
+        checkpoints = self.folder / "work" / f"{stage.name}-{digest(inputs)[:12]}"
+        write_config(self.experiment, self.folder / "config.yaml")
         self.records.forget(stage.name)  # while the outputs change, no record vouches for them
-        result = stage.work(self, bars)
+        result = stage.work(self, Task(bars, checkpoints, inputs))
         outputs = [path.relative_to(self.folder).as_posix() for path in result.outputs]
         self.records.write(stage.name, Record(inputs, result.identity, outputs, result.failed))
-        shutil.rmtree(self.work, ignore_errors=True)
+        for old in (self.folder / "work").glob(f"{stage.name}-*"):  # of abandoned settings too
+            shutil.rmtree(old, ignore_errors=True)
         bars.say(f"  {result.said} [dim]({time.monotonic() - started:.0f} s)[/dim]")
-
-    def _demand(self, stage: Stage) -> None:
-        if self.records.read(stage.name) is None:
-            raise InputError(f"--from, stage {stage.name}", expected="its result in " + str(self.folder), found="none",
-                             remedy="Leave --from away.")  # fmt: skip
+        return result.failed
 
 
 @contextmanager
@@ -158,7 +194,11 @@ def replacing(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    yield partial
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

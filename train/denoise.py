@@ -88,7 +88,7 @@ def read_sentences(path: Path) -> list[str]:
         InputError: no such file, not UTF-8, or nothing in it.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except FileNotFoundError:
         raise InputError(path, expected="a text file, one sentence a line", found="no such file",
                          remedy="Give its path as `text`.") from None  # fmt: skip

@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,6 @@ def write_provenance(folder: Path, **facts: Any) -> None:
         "versions": versions(),
     }
     (folder / FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_provenance(folder: Path) -> Mapping[str, Any]:
-    """The record of a trained directory; empty when it has none."""
-    path = folder / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def versions() -> dict[str, str]:

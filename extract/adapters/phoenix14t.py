@@ -30,7 +30,7 @@ class Phoenix14T:
         frames = self._frame_folder(split)
         # No csv module: the release has no quoting, and sentences may hold quotation marks.
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
         except UnicodeDecodeError as error:
             raise InputError(path, expected="UTF-8", found=f"byte {error.start} is not",
                              remedy="Unpack the release again.") from error  # fmt: skip

@@ -102,10 +102,14 @@ def write_corpus(
     draw = functools.partial(_draw_clip, root, size, seed)
     # Spawned, not forked: the caller may hold threads.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn) as pool:
-        for done, _ in enumerate(pool.map(draw, utterances, chunksize=8), start=1):
-            if on_clip:
-                on_clip(done, len(utterances))
+    try:
+        with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn) as pool:
+            for done, _ in enumerate(pool.map(draw, utterances, chunksize=8), start=1):
+                if on_clip:
+                    on_clip(done, len(utterances))
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     (partial / card.name).write_text(yaml.safe_dump(about))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

@@ -113,6 +113,26 @@ def test_greedy_has_no_score(translator: SignTranslator, tokenizer: MBartTokeniz
     assert [row.score for row in rows] == [None] * 3
 
 
+def test_a_clip_longer_than_the_positions_is_an_empty_hypothesis(
+    translator: SignTranslator, tokenizer: MBartTokenizer, tmp_path: Path
+) -> None:
+    positions = translator.language_model.config.max_position_embeddings
+    store = FeatureStore.create(tmp_path / "long.zarr", {"test": "yes"}, width=4, dtype="float32")
+    lengths = (positions, positions + 1)
+    store.write_block("b", [(clip.id, np.ones((n, 4), np.float32)) for clip, n in zip(CLIPS, lengths, strict=False)])
+    fits, exceeds = translate_split(translator, tokenizer, store, CLIPS[:2], **OPTIONS)
+    assert fits.hypothesis
+    assert (exceeds.hypothesis, exceeds.score) == ("", None)
+
+
+def test_text_prior_of_a_split_without_features(
+    translator: SignTranslator, tokenizer: MBartTokenizer, tmp_path: Path
+) -> None:
+    store = FeatureStore.create(tmp_path / "empty.zarr", {"test": "yes"}, width=4, dtype="float32")
+    rows = text_prior(translator, tokenizer, store, CLIPS[:2], **OPTIONS)
+    assert len(rows) == 2
+
+
 def test_progress_reaches_the_end(
     translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore, tmp_path: Path
 ) -> None:

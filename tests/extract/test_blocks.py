@@ -15,14 +15,11 @@ def clip(id: str, n_frames: int = 40) -> Clip:
     frames=st.lists(st.integers(0, 500), max_size=30),
     keep_every=st.integers(1, 8),
     block_frames=st.integers(1, 300),
-    done=st.sets(st.integers(0, 29)),
 )
-def test_every_clip_that_is_not_done_is_in_one_block(frames, keep_every, block_frames, done):
+def test_every_clip_is_in_one_block(frames, keep_every, block_frames):
     clips = [clip(str(i), n) for i, n in enumerate(frames)]
-    absent = {str(i) for i in done}
-    blocks = list(plan_blocks(clips, keep_every, block_frames, absent))
-    planned = [one for block in blocks for one in block.clips]
-    assert planned == [one for one in clips if one.id not in absent]
+    blocks = list(plan_blocks(clips, keep_every, block_frames))
+    assert [one for block in blocks for one in block.clips] == clips
     assert len({block.id for block in blocks}) == len(blocks)
 
     def sampled(clips):
@@ -36,10 +33,10 @@ def test_every_clip_that_is_not_done_is_in_one_block(frames, keep_every, block_f
 
 def test_an_id_comes_from_the_contents():
     clips = [clip("a"), clip("b"), clip("c")]
-    first, second = plan_blocks(clips, 4, 20, done=())
+    first, second = plan_blocks(clips, 4, 20)
     assert [c.id for c in first.clips] == ["a", "b"]
     assert Block.of(clips[:2]) == first
-    (resumed,) = plan_blocks(clips, 4, 20, done={"a", "b"})
+    (resumed,) = plan_blocks(clips[2:], 4, 20)
     assert resumed == second
     assert resumed.id != first.id
     assert len(first.id) == 32
@@ -52,7 +49,7 @@ def test_planning_is_lazy():
             yield clip(str(number))
             number += 1
 
-    blocks = plan_blocks(endless(), 4, 100, done=())
+    blocks = plan_blocks(endless(), 4, 100)
     assert len(next(blocks).clips) == 10
     assert next(blocks).clips[0].id == "10"
 

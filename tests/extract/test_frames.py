@@ -78,6 +78,20 @@ def test_frames_are_ordered_by_number(tmp_path: Path) -> None:
     assert list_frames(tmp_path / "a")[9:] == ["images0010.png", "images0011.png", "images0012.png"]
 
 
+def test_numbers_without_leading_zeros(tmp_path: Path) -> None:
+    write_frames(tmp_path / "a", 12)
+    for path in (tmp_path / "a").iterdir():
+        path.rename(path.with_name(f"{int(path.stem[6:])}.png"))
+    assert list_frames(tmp_path / "a") == [f"{number}.png" for number in range(1, 13)]
+
+
+def garble(path: Path) -> None:
+    """Change a byte in the middle; the file's ends stay right."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+
+
 @pytest.mark.parametrize(
     ("damage", "kind", "says"),
     [
@@ -85,6 +99,9 @@ def test_frames_are_ordered_by_number(tmp_path: Path) -> None:
         (lambda folder: [path.unlink() for path in folder.iterdir()], "empty", "no png or jpg"),
         (lambda folder: [*map(Path.unlink, folder.iterdir()), folder.rmdir()], "missing", "no such"),
         (lambda folder: (folder / "images0002.png").write_bytes(b""), "decode", "images0002.png: truncated"),
+        (lambda folder: garble(folder / "images0005.png"), "decode", "images0005.png: not a readable image"),
+        (lambda folder: (folder / "2.png").write_bytes(b""), "decode", "frame number 2 twice, 2.png and images0002"),
+        (lambda folder: (folder / "thumb.png").write_bytes(b""), "decode", "thumb.png: an image without a frame"),
     ],
 )
 def test_a_damaged_folder_is_named(tmp_path: Path, damage: object, kind: str, says: str) -> None:

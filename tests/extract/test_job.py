@@ -92,7 +92,7 @@ def extract_here(clips, root, encoder_dir, path, settings):
     encoder = load_encoder(encoder_dir)
     provenance = feature_provenance(encoder, settings.dtype)
     store = FeatureStore.create(path, provenance, encoder.config.width, settings.dtype)
-    for block in plan_blocks(clips, encoder.config.frame_settings.keep_every, settings.block_frames, done=()):
+    for block in plan_blocks(clips, encoder.config.frame_settings.keep_every, settings.block_frames):
         extract_block(block, str(root), str(encoder_dir), str(path), store.fingerprint, settings)
     return FeatureStore.open(path)
 
@@ -299,7 +299,8 @@ def test_broken_clips_are_recorded_and_the_job_goes_on(broken, encoder_dir, undi
     assert snapshot(path) == before
 
     shutil.copytree(root / "clip-02", here / "clip-02")
-    repaired = extract_split(split, 6, here, encoder_dir, path, settings, client, retry_failed=True)
+    again = settings.model_copy(update={"retry_failed": True})
+    repaired = extract_split(split, 6, here, encoder_dir, path, again, client)
     assert (repaired.extracted, repaired.skipped) == (1, 2)
     assert repaired.failed == {"decode": 1, "empty": 1, "too_short": 1}
     assert sorted(FeatureStore.open(path).failures()) == ["clip-01", "clip-03", "clip-04"]
@@ -349,7 +350,7 @@ def test_features_made_differently_are_refused(
 
 def test_a_worker_with_another_encoder_refuses_to_work(undisturbed, clips, root, tmp_path):
     other = save_encoder(tmp_path / "other", scale=2.0)
-    (block,) = plan_blocks(clips[:1], 4, 8, done=())
+    (block,) = plan_blocks(clips[:1], 4, 8)
     with pytest.raises(InputError, match="expected encoder and decoder of fingerprint"):
         extract_block(block, str(root), str(other), undisturbed.location, undisturbed.fingerprint, EXACT)
 

@@ -144,10 +144,10 @@ def test_unknown_dataset_and_adapter_are_suggested() -> None:
 
 def test_a_root_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="nowhere, which does not exist"):
-        locate(DataSettings(dataset="phoenix14t", root=str(tmp_path / "nowhere")))
+        _ = locate(DataSettings(dataset="phoenix14t", root=str(tmp_path / "nowhere"))).root
     monkeypatch.delenv("PHOENIX14T_ROOT", raising=False)
     with pytest.raises(InputError, match="environment variable PHOENIX14T_ROOT, found unset"):
-        locate(DataSettings(dataset="phoenix14t"))
+        _ = locate(DataSettings(dataset="phoenix14t")).root
     monkeypatch.setenv("PHOENIX14T_ROOT", str(tmp_path))
     assert locate(DataSettings(dataset="phoenix14t")).root == tmp_path
 

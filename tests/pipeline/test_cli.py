@@ -94,11 +94,12 @@ def test_status_says_what_a_change_makes_stale(finished: Path) -> None:
 
 
 def test_a_missing_output_is_made_again(copy: Path) -> None:
+    before = (copy / "scores.json").read_text()
     (copy / "scores.json").unlink()
     assert states(copy)["score"] == "stale"
     done = slt("run", "tiny", "--out", copy, *places(copy / "corpus"))
     assert done.stderr.count("up to date") == 7  # the same scores: the report is still right
-    assert (copy / "scores.json").read_text() == (copy / "scores.json").read_text()
+    assert (copy / "scores.json").read_text() == before
 
 
 def test_a_new_stage_2_leaves_the_features_alone(copy: Path) -> None:
@@ -109,6 +110,23 @@ def test_a_new_stage_2_leaves_the_features_alone(copy: Path) -> None:
     assert "finetune: stage 2" in done.stderr
     assert "(changed: train.translate)" in done.stderr
     assert [path.read_bytes() for path in sorted(copy.glob("features/*/*.zarr/commits/*.json"))] == before
+
+
+def test_a_single_stage_says_what_it_takes_as_it_is(copy: Path) -> None:
+    changed = ["--set", "train.lm.steps=3", *places(copy / "corpus")]
+    done = slt("score", "tiny", "--out", copy, *changed)
+    assert "up to date" in done.stderr
+    done = slt("train", "translate", "tiny", "--out", copy, *changed, "--force")
+    assert "lm is stale (changed: train.lm); its result is used as it is" in done.stderr
+
+
+def test_later_stages_need_no_videos(copy: Path) -> None:
+    shutil.rmtree(copy / "corpus" / DATASET_FOLDER)
+    assert set(states(copy).values()) == {"done"}
+    for stage in (["train", "translate"], ["translate"], ["score"], ["report"]):
+        slt(*stage, "tiny", "--out", copy, *places(copy / "corpus"), "--force")
+    needs_pixels = slt("extract", "tiny", "--out", copy, *places(copy / "corpus"), "--force", code=2)
+    assert "which does not exist" in needs_pixels.stderr
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, tiny_corpus: Path) -> None:
@@ -152,8 +170,8 @@ def test_clips_that_fail_are_counted_and_exit_code_3(tmp_path: Path, finished: P
     done = slt("extract", "tiny", "--out", out, *lenient, code=3)
     assert "missing 1" in done.stderr
     done = slt("translate", "tiny", "--out", out, *lenient)
-    assert "1 without features, which count as empty hypotheses" in done.stderr
-    done = slt("score", "tiny", "--out", out, *lenient, "--json")
+    assert "1 without features that the model can take, which count as empty" in done.stderr
+    slt("score", "tiny", "--out", out, *lenient, "--json")
     rows = [json.loads(line) for line in (out / "predictions/stage2.jsonl").read_text().splitlines()]
     assert len(rows) == 12
     assert [row["hypothesis"] for row in rows if row["id"] == folder.name] == [""]
@@ -161,6 +179,12 @@ def test_clips_that_fail_are_counted_and_exit_code_3(tmp_path: Path, finished: P
     info = json.loads(slt("features", "info", store, "--json").stdout)
     assert info["clips"] == 11
     assert info["failed"][folder.name]["kind"] == "missing"
+
+    shutil.copy(folder / "images0001.png", folder / "images0002.png")  # mended
+    slt("index", "tiny", "--out", out, *lenient, "--force")
+    done = slt("extract", "tiny", "--out", out, *lenient, "--retry-failed")
+    assert "1 new" in done.stderr
+    assert json.loads(slt("features", "info", store, "--json").stdout)["failed"] == {}
 
 
 def test_verify_finds_a_flipped_byte(copy: Path) -> None:

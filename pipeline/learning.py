@@ -1,0 +1,217 @@
+"""The stages that learn: the language model from text, the encoder from pixels, the translator from features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from extract.errors import InputError
+from extract.fingerprint import digest
+from extract.index import Clip
+from pipeline.bars import Bars
+from pipeline.freshness import deciding, sha256_of
+from pipeline.run import Result, Run, Task, replacing
+from train.settings import DenoisingSettings
+
+_END_BYTES = 2**20
+
+
+def lm_inputs(run: Run) -> Mapping[str, Any]:
+    settings = run.experiment.train.lm
+    return {
+        "train.lm": deciding(settings),
+        "text": _text_digest(settings),
+        "language": run.dataset.entry.language,
+    }
+
+
+def run_lm(run: Run, task: Task) -> Result:
+    """Plain text to ``lm/``: tokenizer and a small mBART that can fill in its gaps."""
+    import torch
+
+    from train.denoise import pretrain
+    from train.language_model import build_mbart
+    from train.provenance import write_provenance
+    from train.tokenizer import train_tokenizer
+
+    prepare_torch(run)
+    settings = run.experiment.train.lm
+    assert settings is not None
+    lines, language = _sentences(run, settings.text), run.dataset.entry.language
+    torch.manual_seed(settings.seed)
+    tokenizer = train_tokenizer(lines, settings.vocabulary, language)
+    model = build_mbart(settings.model, tokenizer, language)
+    with task.bars.bar("denoising", "steps") as tick:
+        log = pretrain(model, tokenizer, lines, settings, task.checkpoints, tick)
+    folder = run.folder / "lm"
+    with replacing(folder) as new:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        write_provenance(new, stage="lm", inputs=task.inputs, sentences=len(lines))
+    _write_log(run, "lm", log)
+    said = f"{model.num_parameters() / 1e6:.1f} M parameters, {len(tokenizer)} pieces, {len(lines)} sentences"
+    return Result([folder], sha256_of(folder / "provenance.json"), said)
+
+
+def visual_inputs(run: Run) -> Mapping[str, Any]:
+    train, encoder = run.experiment.train, run.experiment.encoder
+    return {
+        "frames": deciding(run.experiment.frames),
+        "encoder": deciding(encoder),
+        "encoder.backbone": _model_digest(encoder.backbone),
+        "train.visual": deciding(train.visual),
+        "text": _text_digest(train.visual.warm_start),
+        "tokenizer": train.translate.language_model,
+        "tokenizer files": _model_digest(train.translate.language_model),
+        "language": run.dataset.entry.language,
+    }
+
+
+def run_visual(run: Run, task: Task) -> Result:
+    """Pixels to ``encoder/``, the visual encoder directory, and ``stage1/``, the translator with Light-T."""
+    import torch
+
+    from extract.provenance import weights_digest
+    from train.denoise import pretrain
+    from train.language_model import build_mbart
+    from train.provenance import write_provenance
+    from train.tokenizer import load_tokenizer
+    from train.visual import train_visual
+
+    prepare_torch(run)
+    experiment, language = run.experiment, run.dataset.entry.language
+    settings, bars = experiment.train.visual, task.bars
+    tokenizer = load_tokenizer(_language_model(run), language)
+    torch.manual_seed(settings.seed)
+    light_t = build_mbart(settings.light_t, tokenizer, language)
+    log = []
+    if settings.warm_start:
+        lines = _sentences(run, settings.warm_start.text)
+        with bars.bar("Light-T warm start", "steps") as tick:
+            log += pretrain(light_t, tokenizer, lines, settings.warm_start, task.checkpoints / "light_t", tick)
+    train, dev = (_readable(run, split, bars) for split in ("train", "dev"))
+    model, visual_log = train_visual(
+        run.dataset.root, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
+        light_t=light_t, bars=bars.bar,
+    )  # fmt: skip
+    encoder, stage1 = run.folder / "encoder", run.folder / "stage1"
+    assert model.encoder is not None
+    facts = {"stage": "visual", "inputs": task.inputs, "clips": len(train)}
+    with replacing(encoder) as new_encoder, replacing(stage1) as new_stage1:
+        model.encoder.save_pretrained(new_encoder)
+        write_provenance(new_encoder, weights=weights_digest(model.encoder.state_dict()), **facts)
+        model.save_pretrained(new_stage1)
+        tokenizer.save_pretrained(new_stage1)
+        write_provenance(new_stage1, **facts)
+    _write_log(run, "visual", log + visual_log)
+    sizes = [part.num_parameters() / 1e6 for part in (model.encoder, light_t)]
+    said = f"encoder {sizes[0]:.2f} M parameters, Light-T {sizes[1]:.2f} M"
+    return Result([encoder, stage1], sha256_of(encoder / "provenance.json"), said)
+
+
+def finetune_inputs(run: Run) -> Mapping[str, Any]:
+    settings = run.experiment.train.translate
+    return {
+        "train.translate": deciding(settings),
+        "language model files": _model_digest(settings.language_model),
+        "language": run.dataset.entry.language,
+    }
+
+
+def run_finetune(run: Run, task: Task) -> Result:
+    """Cached features to ``translator/``."""
+    from extract.store import FeatureStore
+    from train.language_model import load_language_model
+    from train.provenance import write_provenance
+    from train.translate import available, train_translate
+
+    prepare_torch(run)
+    settings = run.experiment.train.translate
+    language_model, tokenizer = load_language_model(_language_model(run), run.dataset.entry.language)
+    train_store, dev_store = (FeatureStore.open(run.store(split)) for split in ("train", "dev"))
+    train, dev = run.clips("train"), run.clips("dev")
+    for store, clips in ((train_store, train), (dev_store, dev)):
+        absent = len(clips) - len(available(store, clips))
+        if absent:
+            task.bars.say(f"  [yellow]{absent} of {len(clips)} clips have no features and are left out[/yellow]")
+    with task.bars.bar("LLM fine-tuning", "steps") as tick:
+        model, log = train_translate(
+            train_store, dev_store, train, dev, settings, language_model, tokenizer, task.checkpoints, tick
+        )
+    folder = run.folder / "translator"
+    with replacing(folder) as new:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        facts = {"features": train_store.fingerprint, "clips": len(available(train_store, train))}
+        write_provenance(new, stage="finetune", inputs=task.inputs, **facts)
+    _write_log(run, "finetune", log)
+    said = f"{model.num_parameters() / 1e6:.1f} M parameters in {folder}"
+    return Result([folder], sha256_of(folder / "provenance.json"), said)
+
+
+def prepare_torch(run: Run) -> None:
+    """Threads as the config says, and no bars or warnings of transformers between ours."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    if run.experiment.train.threads:
+        torch.set_num_threads(run.experiment.train.threads)
+
+
+def _language_model(run: Run) -> str:
+    named = run.experiment.train.translate.language_model
+    return str(run.folder / "lm") if named == "lm" else named
+
+
+def _model_digest(named: str | Mapping[str, Any]) -> str | None:
+    """Of a model folder's files; None for a hub's name, which stands for itself, and for a dict of settings.
+
+    Sizes and both ends of each file: reading the gigabytes of a large model would take longer than ``slt status`` may.
+    """
+    if not isinstance(named, str) or not Path(named).is_dir() or named == "lm":
+        return None
+    found = []
+    for path in sorted(Path(named).rglob("*")):
+        if path.is_file():
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                ends = hashlib.sha256(file.read(_END_BYTES))
+                file.seek(max(0, size - _END_BYTES))
+                ends.update(file.read())
+            found.append([path.relative_to(named).as_posix(), size, ends.hexdigest()])
+    return digest(found)
+
+
+def _text_digest(settings: DenoisingSettings | None) -> str | None:
+    path = Path(settings.text) if settings and settings.text else None
+    return sha256_of(path) if path and path.is_file() else None
+
+
+def _sentences(run: Run, text: str | None) -> list[str]:
+    from train.denoise import read_sentences
+
+    return read_sentences(Path(text)) if text else [clip.text for clip in run.clips("train")]
+
+
+def _readable(run: Run, split: str, bars: Bars) -> list[Clip]:
+    """Clips whose frames are whole; says how many are not."""
+    clips = run.clips(split)
+    whole = [clip for clip in clips if clip.problem is None]
+    if not whole:
+        raise InputError(run.index, expected=f"clips of split {split!r} that can be read",
+                         found=f"{len(clips)} with a problem, e.g. {clips[0].problem}",
+                         remedy="Mend the videos, then `slt index --force`.")  # fmt: skip
+    if len(whole) < len(clips):
+        bars.say(f"  [yellow]{len(clips) - len(whole)} of {len(clips)} clips cannot be read and are left out[/yellow]")
+    return whole
+
+
+def _write_log(run: Run, stage: str, log: Sequence[Mapping[str, float]]) -> None:
+    path = run.folder / "logs" / f"{stage}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(list(log), indent=1), encoding="utf-8")
