@@ -28,12 +28,12 @@ TOLERANCE = 1e-5
 
 
 class Backend(Protocol):
-    """Frame features of batches of one size."""
+    """Frame features of a batch."""
 
     name: str
 
     def __call__(self, batch: NDArray[np.uint8]) -> Tensor:
-        """(F, 3, H, W) uint8 RGB to (F, backbone width) float32."""
+        """(F, 3, H, W) uint8 RGB, F from 1 to the batch size, to (F, backbone width) float32."""
 
 
 def choose_backend(encoder: VisualEncoder, wanted: str, batch_frames: int) -> Backend:
@@ -42,12 +42,12 @@ def choose_backend(encoder: VisualEncoder, wanted: str, batch_frames: int) -> Ba
     Args:
         encoder: on its device, in evaluation mode.
         wanted: ``torch``, ``onnxruntime`` or ``auto``.
-        batch_frames: frames of every batch that it will be given.
+        batch_frames: most frames of a batch that it will be given.
 
     Raises:
         InputError: ``onnxruntime`` is wanted and not installed, cannot run this backbone, or differs from torch.
     """
-    plain = TorchBackend(encoder)
+    plain = TorchBackend(encoder, batch_frames)
     if wanted == "torch" or encoder.device.type != "cpu":
         return plain
     absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -60,7 +60,7 @@ def choose_backend(encoder: VisualEncoder, wanted: str, batch_frames: int) -> Ba
     rng = np.random.default_rng(0)
     probe = rng.integers(0, 256, (batch_frames, 3, side, side), dtype=np.uint8)
     try:
-        quick = OnnxBackend(encoder, batch_frames)
+        quick = OnnxBackend(encoder)
         expected, found = plain(probe), quick(probe)
         far = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-9))
         problem = f"features that differ from torch's by {far:.1e}" if not far <= TOLERANCE else None
@@ -76,22 +76,31 @@ def choose_backend(encoder: VisualEncoder, wanted: str, batch_frames: int) -> Ba
 
 
 class TorchBackend:
-    """The encoder itself, channels last, each BatchNorm folded into the convolution before it."""
+    """The encoder itself, channels last, each BatchNorm folded into the convolution before it.
+
+    Every batch is filled up to one size with black frames: matrix libraries choose other algorithms for other
+    shapes, and a clip's features would depend on where in a block it stands.
+    """
 
     name = "torch"
 
-    def __init__(self, encoder: VisualEncoder) -> None:
+    def __init__(self, encoder: VisualEncoder, batch_frames: int) -> None:
         self.encoder = folded(encoder).to(memory_format=torch.channels_last)
+        self.batch_frames = batch_frames
 
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.uint8]) -> Tensor:
-        return self.encoder.frame_features(torch.from_numpy(batch).to(self.encoder.device))
+        frames = batch
+        if len(batch) < self.batch_frames:
+            padding = np.zeros((self.batch_frames - len(batch), *batch.shape[1:]), np.uint8)
+            frames = np.concatenate([batch, padding])
+        return self.encoder.frame_features(torch.from_numpy(frames).to(self.encoder.device))[: len(batch)]
 
 
 class OnnxBackend:
-    """The backbone exported to ONNX for one batch size, run by onnxruntime on one thread."""
+    """The backbone exported to ONNX, run by onnxruntime on one thread: bit for bit the same at any batch size."""
 
-    def __init__(self, encoder: VisualEncoder, batch_frames: int) -> None:
+    def __init__(self, encoder: VisualEncoder) -> None:
         import onnxruntime
 
         self.name = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
@@ -100,7 +109,7 @@ class OnnxBackend:
         options.log_severity_level = 3
         with tempfile.TemporaryDirectory(prefix="slt-onnx-") as folder:
             path = Path(folder, "backbone.onnx")
-            _export(encoder, batch_frames, path)
+            _export(encoder, path)
             self.session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, batch: NDArray[np.uint8]) -> Tensor:
@@ -117,9 +126,9 @@ class _FrameFeatures(nn.Module):
         return self.encoder.frame_features(frames)
 
 
-def _export(encoder: VisualEncoder, batch_frames: int, path: Path) -> None:
+def _export(encoder: VisualEncoder, path: Path) -> None:
     side = encoder.config.frame_settings.crop
-    example = torch.zeros((batch_frames, 3, side, side), dtype=torch.uint8)
+    example = torch.zeros((2, 3, side, side), dtype=torch.uint8)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it tells which operators of torchvision it could not register
@@ -128,7 +137,8 @@ def _export(encoder: VisualEncoder, batch_frames: int, path: Path) -> None:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 _FrameFeatures(folded(encoder)).eval(), (example,), path, input_names=["frames"],
-                output_names=["features"], dynamo=True, verbose=False, external_data=False,
+                output_names=["features"], dynamic_shapes={"frames": {0: torch.export.Dim("frames", min=1)}},
+                dynamo=True, verbose=False, external_data=False,
             )  # fmt: skip
     finally:
         logger.setLevel(level)

@@ -59,7 +59,7 @@ def load_encoder(directory: str | os.PathLike[str], level: Level = "sign") -> Vi
 
 
 class Extractor:
-    """Computes what is cached: the backbone on batches of one fixed size, the rest clip by clip.
+    """Computes what is cached: the backbone on batches of frames, the rest clip by clip.
 
     Args:
         encoder: in float32 and in evaluation mode.
@@ -72,7 +72,7 @@ class Extractor:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
         self.encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.level, self.dtype, self.batch_frames = settings.features, settings.dtype, settings.batch_frames
+        self.level, self.dtype = settings.features, settings.dtype
         self.backend: Backend = choose_backend(self.encoder, settings.backend, settings.batch_frames)
 
     @property
@@ -81,7 +81,7 @@ class Extractor:
         return cached_width(self.encoder, self.level)
 
     def frame_features(self, batch: NDArray[np.uint8]) -> Tensor:
-        """(``batch_frames``, 3, H, W) uint8 RGB to (``batch_frames``, backbone width)."""
+        """(F, 3, H, W) uint8 RGB, F at most the batch size, to (F, backbone width)."""
         return self.backend(batch)
 
     @torch.inference_mode()

@@ -88,9 +88,9 @@ def extract_block(
     decoder = _Decoder(Path(root), extractor.encoder.config.frame_settings, block.views)
     forward = 0.0
     hidden: list[Tensor] = []
-    for batch, used in _batches(decoder.read(block.clips), settings.batch_frames):
+    for batch in _batches(decoder.read(block.clips), settings.batch_frames):
         began = time.perf_counter()
-        hidden.append(extractor.frame_features(batch)[:used])
+        hidden.append(extractor.frame_features(batch))
         forward += time.perf_counter() - began
 
     began = time.perf_counter()
@@ -172,12 +172,8 @@ class _Decoder:
             self.seconds += time.perf_counter() - began
 
 
-def _batches(clips: Iterable[NDArray[np.uint8]], size: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Pack the frames of clips into batches of exactly ``size``, and say how many of each are real.
-
-    The last one is filled up with black frames: matrix libraries choose other algorithms for other shapes,
-    and a clip's features would depend on where in a block it stands.
-    """
+def _batches(clips: Iterable[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:
+    """Pack the frames of clips into batches of ``size``; the last one holds what is left."""
     waiting: list[NDArray[np.uint8]] = []
     count = 0
     for clip in clips:
@@ -187,9 +183,7 @@ def _batches(clips: Iterable[NDArray[np.uint8]], size: int) -> Iterator[tuple[ND
             frames = np.concatenate(waiting)
             whole = count - count % size
             for start in range(0, whole, size):
-                yield frames[start : start + size], size
+                yield frames[start : start + size]
             waiting, count = [frames[whole:]], count - whole
     if count:
-        frames = np.concatenate(waiting)
-        padding = np.zeros((size - count, *frames.shape[1:]), np.uint8)
-        yield np.concatenate([frames, padding]), count
+        yield np.concatenate(waiting)
