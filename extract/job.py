@@ -17,6 +17,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, wait
 
 from extract.blocks import Block, plan_blocks
+from extract.compaction import compact
 from extract.errors import SltError
 from extract.extractor import cached_width, load_encoder
 from extract.index import Clip
@@ -133,6 +134,7 @@ def extract_split(
 
     suspects = _extract_window(blocks, submit, client, tally)
     _extract_alone(suspects, submit, store, tally)
+    compact(store)
     return tally.finish()
 
 

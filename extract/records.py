@@ -193,6 +193,18 @@ def get(storage: Store, key: str) -> bytes | None:
     return None if buffer is None else buffer.to_bytes()
 
 
+def delete(storage: Store, key: str) -> None:
+    """Remove one record; none where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        sync(storage.delete(key))
+
+
+def delete_folder(storage: Store, folder: str) -> None:
+    """Remove all that lies under ``folder``, which may be nothing."""
+    with contextlib.suppress(FileNotFoundError):
+        sync(storage.delete_dir(folder))
+
+
 def names(storage: Store, folder: str) -> list[str]:
     """Names right under ``folder``, sorted; none where there is no such folder."""
 

@@ -19,11 +19,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.core.sync import sync
 
 from extract import arrays, records
 from extract.errors import InputError
 from extract.fingerprint import describe, differences, fingerprint
+from extract.loading import check, load_places
 from extract.records import Commit, Failure, Place
 from extract.settings import PLAIN
 
@@ -71,6 +71,7 @@ class FeatureStore:
         self.width: int = attributes["width"]
         self.dtype: np.dtype[Any] = np.dtype(attributes["dtype"])
         self._storage = storage  # read-only: reading never creates anything
+        self.reader = arrays.Reader(storage)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> FeatureStore:
@@ -142,21 +143,17 @@ class FeatureStore:
             InputError: an id is absent in this view, or stored bytes are missing or changed.
         """
         chosen = list(self._places.get(view, {}) if ids is None else ids)
-        places = [self._place(id, view) for id in chosen]
+        places = [self._placed(id, view) for id in chosen]
         offsets = np.cumsum([0, *(place.length for place in places)], dtype=np.int64)
         array = np.empty((int(offsets[-1]), self.width), self.dtype)
-        by_group: dict[str, list[int]] = defaultdict(list)
-        for position, place in enumerate(places):
-            by_group[place.group].append(position)
-        for group, positions in by_group.items():
-            first = min(places[i].start for i in positions)
-            last = max(places[i].start + places[i].length for i in positions)
-            rows = arrays.read(self._storage, f"{group}/features", first, last)
-            for i in positions:
-                start = places[i].start - first
-                clip = rows[start : start + places[i].length]
-                self._check(chosen[i], clip, places[i])
-                array[offsets[i] : offsets[i + 1]] = clip
+        try:
+            load_places(self.reader, self.location, chosen, places, array)
+        except InputError:
+            self.refresh()
+            moved = [self._placed(id, view) for id in chosen]
+            if moved == places:
+                raise
+            load_places(self.reader, self.location, chosen, moved, array)  # another process merged the blocks
         return Features(chosen, array, offsets)
 
     def __getitem__(self, id: str) -> NDArray[Any]:
@@ -190,13 +187,39 @@ class FeatureStore:
         views = [PLAIN] * len(ids) if views is None else list(views)
         if len(set(zip(ids, views, strict=True))) < len(ids):
             raise ValueError(f"block {block_id}: an id occurs twice")
-        storage = self._storage.with_read_only(False)
         for id, failure in (failures or {}).items():
-            records.put_failure(storage, id, failure)
-        if not clips:
-            return
-        lengths = [len(array) for _, array in clips]
-        group, size = arrays.write(storage, block_id, np.concatenate([array for _, array in clips]), lengths)
+            records.put_failure(self.writable, id, failure)
+        if clips:
+            self.commit(
+                block_id,
+                np.concatenate([array for _, array in clips]),
+                ids=ids,
+                views=views,
+                lengths=[len(array) for _, array in clips],
+                failures=sorted(failures or {}),
+                timings=timings or {},
+                versions={"numpy": np.__version__, "zarr": zarr.__version__, **(versions or {})},
+            )
+
+    def commit(
+        self,
+        block_id: str,
+        array: NDArray[Any],
+        *,
+        ids: list[str],
+        views: list[str],
+        lengths: list[int],
+        failures: list[str],
+        timings: Mapping[str, float],
+        versions: Mapping[str, str],
+    ) -> None:
+        """Write the arrays of a block, then the record that makes it visible.
+
+        Args:
+            array: (sum of lengths, C) in the store's dtype; the other arguments as in ``Commit``.
+        """
+        group, size = arrays.write(self.writable, block_id, array, lengths)
+        ends = np.cumsum(lengths)
         commit = Commit(
             block=block_id,
             group=group,
@@ -204,24 +227,33 @@ class FeatureStore:
             clips=ids,
             views=views,
             lengths=lengths,
-            digests=[arrays.sha256(array) for _, array in clips],
-            failures=sorted(failures or {}),
+            digests=[arrays.sha256(array[end - length : end]) for end, length in zip(ends, lengths, strict=True)],
+            failures=failures,
             stored_bytes=size,
-            timings=dict(timings or {}),
-            versions={"numpy": np.__version__, "zarr": zarr.__version__, **(versions or {})},
+            timings=dict(timings),
+            versions=dict(versions),
         )
-        records.put(storage, f"commits/{block_id}.json", commit.to_json())
-        self.__dict__.pop("_places", None)  # read again when they are next asked for
+        records.put(self.writable, f"commits/{block_id}.json", commit.to_json())
+        self.refresh()
+
+    @property
+    def writable(self) -> Store:
+        """Zarr's view of the store that can write."""
+        return self._storage.with_read_only(False)
+
+    def refresh(self) -> None:
+        """See the commits that are there now, when they are next asked for."""
+        self.__dict__.pop("_places", None)
 
     def forget_failures(self, ids: Iterable[str]) -> None:
         """Delete the failure records of these clips, so that they are wanted again."""
-        storage = self._storage.with_read_only(False)
         for id in ids:
-            sync(storage.delete(records.failure_key(id)))
+            records.delete(self.writable, records.failure_key(id))
 
     def verify(self) -> list[str]:
         """Read and re-hash all that is committed: one line per problem, none when the store is whole."""
         problems = []
+        reader = arrays.Reader(self._storage)  # opened anew: metadata may have been damaged since
         try:
             records.failures(self._storage, self.location)
         except InputError as error:
@@ -229,8 +261,8 @@ class FeatureStore:
         for key, data in records.get_all(self._storage, "commits").items():
             try:
                 commit = self._parse(key, data)
-                rows = arrays.read(self._storage, f"{commit.group}/features", 0, sum(commit.lengths))
-                offsets = arrays.read(self._storage, f"{commit.group}/offsets", 0, len(commit.clips) + 1)
+                rows = reader.rows(f"{commit.group}/features", 0, sum(commit.lengths))
+                offsets = reader.rows(f"{commit.group}/offsets", 0, len(commit.clips) + 1)
             except InputError as error:
                 problems.append(str(error))
                 continue
@@ -238,7 +270,7 @@ class FeatureStore:
                 problems.append(f"{self.location}/{commit.group}/offsets: not the lengths of its commit")
             for id, _, place in commit.places():
                 try:
-                    self._check(id, rows[place.start : place.start + place.length], place)
+                    check(self.location, id, rows[place.start : place.start + place.length], place, rows)
                 except InputError as error:
                     problems.append(str(error))
         return problems
@@ -250,7 +282,7 @@ class FeatureStore:
             failures=len(self.failures()),
             views={view: len(self._places[view]) for view in self.views()},
             steps=sum(place.length for places in self._places.values() for place in places.values()),
-            bytes=sum(commit.stored_bytes for commit in self._commits()),
+            bytes=sum(commit.stored_bytes for commit in self.commits()),
             orphans=len(self._orphans()),
             width=self.width,
             dtype=str(self.dtype),
@@ -262,18 +294,17 @@ class FeatureStore:
 
         The grace must exceed the time that a block takes to write: a try that runs now looks like an orphan.
         """
-        storage = self._storage.with_read_only(False)
         deleted = []
         for group in self._orphans():
-            if time.time() - arrays.began(storage, group) > grace_seconds:
-                sync(storage.delete_dir(group))
+            if time.time() - arrays.began(self._storage, group) > grace_seconds:
+                records.delete_folder(self.writable, group)
                 deleted.append(group)
         return deleted
 
     def _orphans(self) -> list[str]:
         # Folders are listed before commits: one that is committed in between must not look like an orphan.
         groups = [f"blocks/{name}" for name in records.names(self._storage, "blocks") if name != "zarr.json"]
-        committed = {commit.group for commit in self._commits()}
+        committed = {commit.group for commit in self.commits()}
         return [group for group in groups if group not in committed]
 
     @functools.cached_property
@@ -281,12 +312,17 @@ class FeatureStore:
         """By view, then by id."""
         # Two jobs with other block sizes may both have extracted a clip: either's features will do.
         places: dict[str, dict[str, Place]] = defaultdict(dict)
-        for commit in self._commits():
+        for commit in self.commits():
             for id, view, place in commit.places():
                 places[view].setdefault(id, place)
         return dict(places)
 
-    def _commits(self) -> list[Commit]:
+    def commits(self) -> list[Commit]:
+        """Every commit record, in the order of the file names, read anew.
+
+        Raises:
+            InputError: a record is damaged, or of features that were made differently.
+        """
         return [self._parse(key, data) for key, data in records.get_all(self._storage, "commits").items()]
 
     def _parse(self, key: str, data: bytes) -> Commit:
@@ -296,17 +332,15 @@ class FeatureStore:
             raise records.damaged(f"{self.location}/{key}", found)
         return commit
 
-    def _place(self, id: str, view: str) -> Place:
-        place = self._places.get(view, {}).get(id)
+    def place(self, id: str, view: str = PLAIN) -> Place | None:
+        """Where a view of a clip lies; None where it is not committed."""
+        return self._places.get(view, {}).get(id)
+
+    def _placed(self, id: str, view: str) -> Place:
+        place = self.place(id, view)
         if place is None:
             failure = self.failures().get(id)
             found = f"a failure ({failure.kind}: {failure.detail})" if failure else "none"
             raise InputError(f"{self.location}, clip {id}", expected=f"features of the view {view!r}", found=found,
                              remedy="Extract it, or check the id.")  # fmt: skip
         return place
-
-    def _check(self, id: str, rows: NDArray[Any], place: Place) -> None:
-        whole = rows.dtype == self.dtype and rows.shape == (place.length, self.width)
-        if not whole or arrays.sha256(rows) != place.sha256:
-            where = f"{self.location}/{place.group}/features, clip {id}"
-            raise records.damaged(where, "other bytes than those of its digest")

@@ -209,13 +209,12 @@ def test_a_killed_run_goes_on_where_it_was(undisturbed, clips, root, encoder_dir
     done = killed.lengths()
     assert 0 < len(done) < len(clips)
     assert killed.verify() == []
-    commits = {record: record.read_bytes() for record in path.glob("commits/*.json")}
 
     summary = extract_split(clips, len(clips), root, encoder_dir, path, settings, client)
     assert (summary.skipped, summary.extracted) == (len(done), len(clips) - len(done))
     store = FeatureStore.open(path)
     assert store.verify() == []
-    assert all(record.read_bytes() == content for record, content in commits.items())
+    assert len(store.commits()) == 1  # merged
     for clip in clips:
         np.testing.assert_array_equal(store[clip.id], undisturbed[clip.id], strict=True)
 
