@@ -123,6 +123,10 @@ class FeatureStore:
         """Committed clips and their numbers of sign-wise features."""
         return {id: place.length for id, place in self._places.items()}
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each committed clip's features (``arrays.sha256``)."""
+        return {id: place.sha256 for id, place in self._places.items()}
+
     def failures(self) -> dict[str, Failure]:
         """Clips that could not be extracted; one that succeeded later is not among them."""
         found = records.failures(self._storage, self.location)
