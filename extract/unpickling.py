@@ -15,6 +15,7 @@ import pickle
 import reprlib
 import struct
 import sys
+import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -31,7 +32,7 @@ _GZIP = b"\x1f\x8b"
 
 # Real features shrink by a third at best. A file that unpacks to more than this is made to fill the memory.
 _MAX_RATIO = 100
-_FREE_BYTES = 2**30
+_FREE_BYTES = 2**26
 
 _STEP = 2**20
 
@@ -135,6 +136,8 @@ class _Unpickler(pickle._Unpickler):
     """
 
     stack: list[Any]
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         opcode: load for opcode, load in pickle._Unpickler.dispatch.items()
         if opcode in {getattr(pickle, name)[0] for name in _OPCODES.split()}
@@ -164,6 +167,13 @@ class _Unpickler(pickle._Unpickler):
         self.stack[-1].take(state)
 
     dispatch[pickle.BUILD[0]] = load_build
+
+    def load_bytearray8(self) -> None:
+        """BYTEARRAY8; Python's own reserves the announced size before it reads."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._known:
@@ -251,7 +261,8 @@ class _Storage:
                     if sum(entry.file_size for entry in archive.infolist()) > len(self.data):
                         raise ValueError("an archive that unpacks to more than its bytes")
             # weights_only: torch's restricted unpickler, for the few opcodes around the values.
-            storage = torch.load(io.BytesIO(self.data), map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # of a file that is refused next
+                storage = torch.load(io.BytesIO(self.data), map_location="cpu", weights_only=True)
             if not isinstance(storage, torch.storage.TypedStorage):
                 raise ValueError(f"a storage that is a {type(storage).__name__}")
             if storage._untyped_storage.nbytes() > len(self.data):
