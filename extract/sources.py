@@ -128,17 +128,21 @@ def _hdf5(path: Path, file: h5py.File) -> Source:
     clips: dict[str, Any] = {}
     digests = {}
 
-    def visit(name: str, link: Any) -> None:
+    def visit(name: str, link: Any) -> str | None:
+        """The name of a link that leads elsewhere, which ends the visit; h5py survives no error here."""
         if not isinstance(link, h5py.HardLink):
-            raise InputError(f"{path}, {name}", expected="a dataset", found="a link to another place",
-                             remedy="Copy the features into one file without links.")  # fmt: skip
+            return name
         found = file[name]
         if isinstance(found, h5py.Dataset):
             clips[name] = found
             if "sha256" in found.attrs:
                 digests[name] = str(found.attrs["sha256"])
+        return None
 
-    file.visititems_links(visit)
+    link = file.visititems_links(visit)
+    if link is not None:
+        raise InputError(f"{path}, {link}", expected="a dataset", found="a link to another place",
+                         remedy="Copy the features into one file without links.")  # fmt: skip
     about = dict(file.attrs) if _is_ours(file.attrs.get("schema")) else {}
     return _Hdf5(path, clips, about, digests if about else {})
 
