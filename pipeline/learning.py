@@ -10,7 +10,7 @@ from typing import Any
 
 from extract.errors import InputError
 from extract.fingerprint import digest
-from extract.index import Clip
+from extract.index import SPLITS, Clip
 from pipeline.bars import Bars
 from pipeline.freshness import deciding, sha256_of
 from pipeline.run import Result, Run, Task, replacing
@@ -118,7 +118,30 @@ def finetune_inputs(run: Run) -> Mapping[str, Any]:
         "train.translate": deciding(settings),
         "language model files": _model_digest(settings.language_model),
         "language": run.dataset.entry.language,
+        **given_features(run),
     }
+
+
+def given_features(run: Run) -> dict[str, Any]:
+    """Fingerprint and contents of the features that the config gives, as an input; none where it gives none.
+
+    Raises:
+        InputError: a split's store is absent, or they were made differently.
+    """
+    given = run.experiment.data.features
+    if given is None:
+        return {}
+    from extract.store import FeatureStore
+
+    try:
+        stores = {split: FeatureStore.open(run.store(split)) for split in SPLITS}
+    except InputError as error:
+        remedy = f"data.features = {given} must hold {', '.join(f'{split}.zarr' for split in SPLITS)}."
+        raise InputError(error.where, expected=error.expected, found=error.found, remedy=remedy) from error
+    for store in stores.values():
+        store.require(stores["train"].provenance)
+    clips = digest({split: store.digests() for split, store in stores.items()})
+    return {"features": {"fingerprint": stores["train"].fingerprint, "clips": clips}}
 
 
 def run_finetune(run: Run, task: Task) -> Result:
