@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from extract.fingerprint import digest
 from extract.index import Clip
+from extract.settings import View
 
 # Where the index could not count a clip's frames, the mean of the published corpora stands in (107 to 123).
 _TYPICAL_FRAMES = 120
@@ -14,39 +15,46 @@ _TYPICAL_FRAMES = 120
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Block:
-    """Some clips of one split."""
+    """Some clips of one split, and the views that are wanted of each."""
 
     id: str
-    """Digest of the clips' ids. Never a position: a resumed run plans fewer clips, and would give the id of a
-    committed block to another one."""
+    """Digest of the clips' ids and of the views. Never a position: a resumed run plans fewer clips, and would give
+    the id of a committed block to another one."""
     clips: tuple[Clip, ...]
+    views: tuple[View, ...]
 
     @classmethod
-    def of(cls, clips: Iterable[Clip]) -> Block:
+    def of(cls, clips: Iterable[Clip], views: tuple[View, ...] = (View(),)) -> Block:
         clips = tuple(clips)
-        return cls(digest([clip.id for clip in clips])[:32], clips)
+        return cls(digest([[clip.id for clip in clips], [view.name for view in views]])[:32], clips, views)
 
     def halves(self) -> tuple[Block, Block]:
         """Two blocks with half of the clips each; for a block of at least two clips."""
         middle = len(self.clips) // 2
-        return Block.of(self.clips[:middle]), Block.of(self.clips[middle:])
+        return Block.of(self.clips[:middle], self.views), Block.of(self.clips[middle:], self.views)
 
 
-def plan_blocks(clips: Iterable[Clip], keep_every: int, block_frames: int) -> Iterator[Block]:
+def plan_blocks(wanted: Iterable[tuple[Clip, tuple[View, ...]]], keep_every: int, block_frames: int) -> Iterator[Block]:
     """Pack clips into blocks, lazily and in order.
 
     Args:
-        clips: those that are neither committed nor permanently failed, of one split.
+        wanted: clips of one split that are neither committed nor permanently failed, each with the views it lacks.
         keep_every: the sampling: one frame of so many is kept.
-        block_frames: sampled frames per block, about: a block ends with the clip that reaches it.
+        block_frames: sampled frames per block over all views, about: a block ends with the clip that reaches it, or
+            where the next clip lacks other views.
     """
     waiting: list[Clip] = []
+    views: tuple[View, ...] = ()
     frames = 0
-    for clip in clips:
+    for clip, lacking in wanted:
+        if waiting and lacking != views:
+            yield Block.of(waiting, views)
+            waiting, frames = [], 0
+        views = lacking
         waiting.append(clip)
-        frames += -(-(clip.n_frames or _TYPICAL_FRAMES) // keep_every)
+        frames += len(views) * -(-(clip.n_frames or _TYPICAL_FRAMES) // keep_every)
         if frames >= block_frames:
-            yield Block.of(waiting)
+            yield Block.of(waiting, views)
             waiting, frames = [], 0
     if waiting:
-        yield Block.of(waiting)
+        yield Block.of(waiting, views)

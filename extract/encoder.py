@@ -10,12 +10,14 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 
 from extract.errors import InputError
 from extract.settings import EncoderSettings, FrameSettings
+from extract.states import StateEncoder
 
 
 class VisualEncoderConfig(PretrainedConfig):
     """What ``config.json`` of a visual encoder directory holds.
 
     ``frames`` travels with the weights: features are only comparable when the pixels were prepared alike.
+    ``states`` describes the part of Light-T that goes on from sign-wise features; None where there is none.
     """
 
     model_type = "fla_slt_visual_encoder"
@@ -26,6 +28,7 @@ class VisualEncoderConfig(PretrainedConfig):
         temporal: list[dict[str, int]] | None = None,
         width: int = 512,
         frames: dict[str, Any] | None = None,
+        states: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.backbone = backbone or {"model_type": "resnet", "depths": [2, 2, 2, 2], "layer_type": "basic",
@@ -33,6 +36,7 @@ class VisualEncoderConfig(PretrainedConfig):
         self.temporal = temporal if temporal is not None else [{"kernel": 5, "pool": 1}]
         self.width = width
         self.frames = frames or FrameSettings().model_dump(mode="json")
+        self.states = states
         super().__init__(**kwargs)
 
     @property
@@ -105,7 +109,9 @@ class VisualEncoder(PreTrainedModel):
         super().__init__(config)
         fields = dict(config.backbone)
         self.backbone = AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
-        self.temporal = TemporalModule(_backbone_width(self.backbone.config), config.width, config.temporal)
+        self.backbone_width = _backbone_width(self.backbone.config)
+        self.temporal = TemporalModule(self.backbone_width, config.width, config.temporal)
+        self.states = StateEncoder(config.states) if config.states else None
         frames = config.frame_settings
         self.register_buffer("mean", torch.tensor(frames.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(frames.std).view(1, 3, 1, 1) * 255, persistent=False)

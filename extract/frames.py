@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from extract.errors import ClipError
 from extract.index import Clip
-from extract.settings import FrameSettings
+from extract.settings import FrameSettings, View
 
 DECODER = f"opencv {cv2.__version__}"
 """Part of the feature fingerprint: decoders and resize filters differ in the last bits, and features with them."""
@@ -24,6 +24,8 @@ _INTERPOLATION = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": c
 
 # One decoding thread a process: workers and torch already fill the cores.
 cv2.setNumThreads(1)
+
+_PLAIN_VIEW = View()
 
 Frame = NDArray[np.uint8]
 
@@ -83,23 +85,27 @@ def check_frames(folder: Path) -> int:
     return len(names)
 
 
-def sampled(n_frames: int, every: int, rng: np.random.Generator | None = None) -> list[int]:
+def sampled(n_frames: int, every: int, rng: np.random.Generator | None = None, phase: int = 0) -> list[int]:
     """Which frames of a clip are kept: one of every ``every``.
 
-    The first of each group, or with ``rng`` (training only) one drawn from each group, so that all frames are
-    seen over the epochs while the order and the rate stay.
+    The one at ``phase`` of each group (the last of a shorter group), or with ``rng`` (training only) one drawn from
+    each group, so that all frames are seen over the epochs while the order and the rate stay.
 
     >>> sampled(10, 4)
     [0, 4, 8]
     """
     starts = range(0, n_frames, every)
     if rng is None:
-        return list(starts)
+        return [min(start + phase, n_frames - 1) for start in starts]
     return [int(rng.integers(start, min(start + every, n_frames))) for start in starts]
 
 
 def read_clip(
-    root: Path, clip: Clip, settings: FrameSettings, rng: np.random.Generator | None = None
+    root: Path,
+    clip: Clip,
+    settings: FrameSettings,
+    rng: np.random.Generator | None = None,
+    view: View = _PLAIN_VIEW,
 ) -> NDArray[np.uint8]:
     """The frames of a clip as the encoder sees them.
 
@@ -108,6 +114,7 @@ def read_clip(
         settings: sampling, resize and crop.
         rng: draws the sampled frames and one crop for the whole clip; None (extraction, evaluation) samples the
             first of each group and crops the centre, so that the result depends on the clip alone.
+        view: which frames and which crop instead, deterministic as well; not together with ``rng``.
 
     Returns:
         (T, 3, crop, crop) uint8 RGB.
@@ -118,11 +125,13 @@ def read_clip(
     path = root / clip.source
     if path.is_dir():
         names = list_frames(path)
-        pixels = [_read_image(path / names[i]) for i in sampled(len(names), settings.keep_every, rng)]
+        chosen = sampled(len(names), settings.keep_every, rng, view.phase)
+        pixels = [_read_image(path / names[i]) for i in chosen]
     else:
-        pixels = _read_video(path, clip, settings.keep_every, rng)
-    resized = [_resize(image, settings) for image in pixels]
-    top, left = _crop_corner(settings, rng)
+        pixels = _read_video(path, clip, settings.keep_every, rng, view.phase)
+    whole = round(settings.resize * view.scale)
+    resized = [_resize(image, whole, settings) for image in pixels]
+    top, left = _crop_corner(whole - settings.crop, view, rng)
     side = settings.crop
     stacked = np.stack([image[top : top + side, left : left + side] for image in resized])  # (T, crop, crop, 3) BGR
     return np.ascontiguousarray(stacked[..., ::-1].transpose(0, 3, 1, 2))
@@ -139,7 +148,7 @@ def _read_image(path: Path) -> Frame:
     return image.astype(np.uint8, copy=False)
 
 
-def _read_video(path: Path, clip: Clip, every: int, rng: np.random.Generator | None) -> list[Frame]:
+def _read_video(path: Path, clip: Clip, every: int, rng: np.random.Generator | None, phase: int) -> list[Frame]:
     if not path.exists():
         raise ClipError("missing", f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -152,7 +161,7 @@ def _read_video(path: Path, clip: Clip, every: int, rng: np.random.Generator | N
         first = round(clip.start * fps) if clip.start is not None else 0
         end = round(clip.end * fps) if clip.end is not None else None
         kept: list[Frame] = []
-        offset = 0 if rng is None else int(rng.integers(every))
+        offset = phase if rng is None else int(rng.integers(every))
         position = 0
         while (end is None or position < end) and video.grab():
             if position >= first:
@@ -172,15 +181,15 @@ def _read_video(path: Path, clip: Clip, every: int, rng: np.random.Generator | N
     return kept
 
 
-def _resize(image: Frame, settings: FrameSettings) -> Frame:
-    side = settings.resize
+def _resize(image: Frame, side: int, settings: FrameSettings) -> Frame:
     if image.shape[:2] == (side, side):
         return image
     return cv2.resize(image, (side, side), interpolation=_INTERPOLATION[settings.interpolation])
 
 
-def _crop_corner(settings: FrameSettings, rng: np.random.Generator | None) -> Sequence[int]:
-    slack = settings.resize - settings.crop
+def _crop_corner(slack: int, view: View, rng: np.random.Generator | None) -> Sequence[int]:
+    """Top and left of the crop in a frame that is ``slack`` pixels larger."""
     if rng is None:
-        return slack // 2, slack // 2
+        left, top = view.crop
+        return int(slack * top), int(slack * left)
     return [int(v) for v in rng.integers(0, slack + 1, size=2)]

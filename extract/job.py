@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import dask
@@ -18,12 +18,13 @@ from distributed import Client, Future, KilledWorker, LocalCluster, wait
 
 from extract.blocks import Block, plan_blocks
 from extract.errors import SltError
+from extract.extractor import cached_width, load_encoder
 from extract.index import Clip
 from extract.provenance import feature_provenance
 from extract.records import Failure
-from extract.settings import ExtractSettings
+from extract.settings import ExtractSettings, View
 from extract.store import FeatureStore
-from extract.worker import BlockRecord, extract_block, load_encoder
+from extract.worker import BlockRecord, extract_block
 
 
 class FailureRateError(SltError):
@@ -113,15 +114,16 @@ def extract_split(
         InputError: the encoder cannot be loaded, or the store holds features that were made differently.
         FailureRateError: too many clips failed.
     """
-    encoder = load_encoder(encoder_dir)
-    provenance = feature_provenance(encoder, settings.dtype)
-    store = FeatureStore.create(_absolute(store_path), provenance, encoder.config.width, settings.dtype)
+    encoder = load_encoder(encoder_dir, settings.features)
+    provenance = feature_provenance(encoder, settings.dtype, settings.features)
+    width = cached_width(encoder, settings.features)
+    store = FeatureStore.create(_absolute(store_path), provenance, width, settings.dtype)
     if settings.retry_failed:
         store.forget_failures(store.failures())
 
     tally = _Tally(total, settings.max_failure_rate, on_progress)
-    done = store.lengths()
-    wanted = tally.count_done(clips, done, store.failures())
+    committed = {view: store.lengths(view.name) for view in settings.views}
+    wanted = tally.count_done(clips, committed, store.failures())
     blocks = plan_blocks(wanted, encoder.config.frame_settings.keep_every, settings.block_frames)
     arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
 
@@ -188,16 +190,17 @@ class _Tally:
         self.began = time.monotonic()
 
     def count_done(
-        self, clips: Iterable[Clip], committed: Container[str], failed: dict[str, Failure]
-    ) -> Iterator[Clip]:
-        """The clips that remain to be done, while the others are counted."""
+        self, clips: Iterable[Clip], committed: Mapping[View, Container[str]], failed: Mapping[str, Failure]
+    ) -> Iterator[tuple[Clip, tuple[View, ...]]]:
+        """The clips that remain to be done, each with the views it lacks, while the others are counted."""
         for clip in clips:
-            if clip.id in committed:
+            lacking = tuple(view for view, ids in committed.items() if clip.id not in ids)
+            if not lacking:
                 self.summary.skipped += 1
             elif clip.id in failed:
                 self.add_failures({clip.id: failed[clip.id].kind})
             else:
-                yield clip
+                yield clip, lacking
 
     def add(self, record: BlockRecord) -> None:
         summary = self.summary

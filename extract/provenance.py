@@ -13,8 +13,9 @@ from torch import Tensor
 from extract.encoder import VisualEncoder
 from extract.fingerprint import SCHEMA, canonical_json
 from extract.frames import DECODER
+from extract.settings import Level
 
-VIEW = "centre crop, first of each group"
+VIEW = "plain: first of each group, centre crop; others by name in the commits"
 
 # Fields of a backbone's configuration that name or label things and never change a feature.
 _LABELS = frozenset(
@@ -43,19 +44,22 @@ def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def feature_provenance(encoder: VisualEncoder, dtype: str) -> dict[str, Any]:
-    """All that decides the features of a clip, as plain JSON values.
+def feature_provenance(encoder: VisualEncoder, dtype: str, level: Level = "sign") -> dict[str, Any]:
+    """All that decides the features of a view of a clip, as plain JSON values.
 
     Args:
         encoder: with the weights in the dtype that they compute in.
+        level: what of it is cached.
         dtype: of the stored features, ``float16`` or ``float32``.
     """
     config = encoder.config
     backbone = {key: value for key, value in config.backbone.items() if key not in _LABELS}
+    states = {key: value for key, value in config.states.items() if key not in _LABELS} if config.states else None
     provenance = {
         "schema": SCHEMA,
         "weights": weights_digest(encoder.state_dict()),
-        "encoder": {"backbone": backbone, "temporal": config.temporal, "width": config.width},
+        "encoder": {"backbone": backbone, "temporal": config.temporal, "width": config.width, "states": states},
+        "features": level,
         "frames": config.frame_settings.model_dump(mode="json"),
         "view": VIEW,
         "decoder": DECODER,

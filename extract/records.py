@@ -55,6 +55,8 @@ class Commit:
     fingerprint: str
     """As the store's: features of another origin would be noticed here."""
     clips: list[str]
+    views: list[str]
+    """Which view of the clip; a clip of several views has as many entries."""
     lengths: list[int]
     digests: list[str]
     """SHA-256 of each clip's bytes: one a clip, not a block, so that a clip read at random is checked."""
@@ -86,11 +88,11 @@ class Commit:
             raise damaged(where, "a record that was changed after it was written")
         return commit
 
-    def places(self) -> Iterator[tuple[str, Place]]:
-        """Each clip's id and place, in the order of the block's rows."""
+    def places(self) -> Iterator[tuple[str, str, Place]]:
+        """Each entry's clip, view and place, in the order of the block's rows."""
         start = 0
-        for id, length, sha256 in zip(self.clips, self.lengths, self.digests, strict=True):
-            yield id, Place(self.group, start, length, sha256)
+        for id, view, length, sha256 in zip(self.clips, self.views, self.lengths, self.digests, strict=True):
+            yield id, view, Place(self.group, start, length, sha256)
             start += length
 
 

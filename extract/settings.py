@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -47,6 +47,38 @@ class FrameSettings(Settings):
         return self
 
 
+class View(Settings):
+    """One deterministic way to look at a clip: which frame of each group, and where it is cropped.
+
+    Stage 2 never sees pixels, so several views of a train clip take the place of stage 1's augmentation.
+    """
+
+    phase: Annotated[int, Field(ge=0)] = 0
+    """Frame of each group of ``keep_every``; the last one of a group that is shorter."""
+    crop: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.5, 0.5)
+    """Where the crop lies in the resized frame: 0 is the left or upper edge, 1 the right or lower one."""
+    scale: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """Side of the resized frame relative to ``resize``: above 1 the signer is larger."""
+
+    @property
+    def name(self) -> str:
+        """``plain``, or what differs from it, e.g. ``phase=2,scale=1.1``. Names views in a store."""
+        given = []
+        if self.phase:
+            given.append(f"phase={self.phase}")
+        if self.crop != (0.5, 0.5):
+            given.append("crop={:g}:{:g}".format(*self.crop))
+        if self.scale != 1.0:
+            given.append(f"scale={self.scale:g}")
+        return ",".join(given) or PLAIN
+
+
+PLAIN = "plain"
+"""The view of evaluation: the first frame of each group, the centre crop, no scaling."""
+
+Level = Literal["frame", "sign", "states"]
+
+
 class TemporalLayer(Settings):
     """Conv1d + BatchNorm1d + ReLU, optionally followed by max pooling over time."""
 
@@ -74,9 +106,16 @@ class EncoderSettings(Settings):
 
 
 class ExtractSettings(Settings):
-    """The Dask job and its store. Only ``dtype`` is part of the feature fingerprint."""
+    """The Dask job and its store. ``features`` and ``dtype`` are part of the feature fingerprint."""
 
+    features: Level = "sign"
+    """What is cached (table 8): ``frame``-wise features of the backbone, ``sign``-wise ones of the temporal module
+    [P], or the hidden ``states`` of Light-T's encoder."""
     dtype: Literal["float16", "float32"] = "float16"
+    views: Annotated[tuple[View, ...], Field(min_length=1)] = (View(),)
+    """Of each train clip, the plain one first; dev and test have that one only. Stage 2 draws one per epoch [?]."""
+    backend: Literal["auto", "torch", "onnxruntime"] = "auto"
+    """Computes the backbone on a CPU: ``auto`` is onnxruntime where it is installed (extra ``fast``), else torch."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Processes of the local cluster, one thread each; default: one per core."""
     batch_frames: Annotated[int, Field(ge=1)] = 32
@@ -87,3 +126,26 @@ class ExtractSettings(Settings):
     """Share of a split's clips that may fail before the job stops with an error."""
     retry_failed: bool = False
     """Try clips again that an earlier run recorded as failures."""
+
+    @field_validator("views")
+    @classmethod
+    def _plain_first(cls, views: tuple[View, ...]) -> tuple[View, ...]:
+        names = [view.name for view in views]
+        if names[0] != PLAIN:
+            raise ValueError(f"the first view must be the plain one, which dev and test have, found {names[0]}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"the same view twice: {', '.join(names)}")
+        return views
+
+    def check_views(self, frames: FrameSettings) -> None:
+        """Whether the views fit the sampling and the crop.
+
+        Raises:
+            ValueError: a phase beyond the group, or a frame that is scaled below the crop.
+        """
+        for view in self.views:
+            if view.phase >= frames.keep_every:
+                raise ValueError(f"view {view.name}: phase must be below frames.keep_every = {frames.keep_every}")
+            if round(frames.resize * view.scale) < frames.crop:
+                smallest = frames.crop / frames.resize
+                raise ValueError(f"view {view.name}: below scale {smallest:.2f} a frame is smaller than frames.crop")

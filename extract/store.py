@@ -25,6 +25,7 @@ from extract import arrays, records
 from extract.errors import InputError
 from extract.fingerprint import describe, differences, fingerprint
 from extract.records import Commit, Failure, Place
+from extract.settings import PLAIN
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,8 +45,10 @@ class StoreInfo:
 
     clips: int
     failures: int
+    views: dict[str, int]
+    """Clips per view."""
     steps: int
-    """Sign-wise features over all clips."""
+    """Features over all clips and views."""
     bytes: int
     """Compressed features of the committed blocks."""
     orphans: int
@@ -119,9 +122,13 @@ class FeatureStore:
             remedy="They are never mixed: use another store, or delete this one and extract anew.",
         )  # fmt: skip
 
-    def lengths(self) -> dict[str, int]:
-        """Committed clips and their numbers of sign-wise features."""
-        return {id: place.length for id, place in self._places.items()}
+    def views(self) -> list[str]:
+        """Names of the views that are committed of at least one clip, the plain one first."""
+        return sorted(self._places, key=lambda view: (view != PLAIN, view))
+
+    def lengths(self, view: str = PLAIN) -> dict[str, int]:
+        """Clips that are committed in this view, and their numbers of features."""
+        return {id: place.length for id, place in self._places.get(view, {}).items()}
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of each committed clip's features (``arrays.sha256``)."""
@@ -130,16 +137,16 @@ class FeatureStore:
     def failures(self) -> dict[str, Failure]:
         """Clips that could not be extracted; one that succeeded later is not among them."""
         found = records.failures(self._storage, self.location)
-        return {id: failure for id, failure in found.items() if id not in self._places}
+        return {id: failure for id, failure in found.items() if id not in self._places.get(PLAIN, {})}
 
-    def load(self, ids: Sequence[str] | None = None) -> Features:
+    def load(self, ids: Sequence[str] | None = None, view: str = PLAIN) -> Features:
         """Features of ``ids`` in that order, or of all committed clips; each is checked against its digest.
 
         Raises:
-            InputError: an id is absent, or stored bytes are missing or changed.
+            InputError: an id is absent in this view, or stored bytes are missing or changed.
         """
-        chosen = list(self._places if ids is None else ids)
-        places = [self._place(id) for id in chosen]
+        chosen = list(self._places.get(view, {}) if ids is None else ids)
+        places = [self._place(id, view) for id in chosen]
         offsets = np.cumsum([0, *(place.length for place in places)], dtype=np.int64)
         array = np.empty((int(offsets[-1]), self.width), self.dtype)
         by_group: dict[str, list[int]] = defaultdict(list)
@@ -167,6 +174,7 @@ class FeatureStore:
         failures: Mapping[str, Failure] | None = None,
         timings: Mapping[str, float] | None = None,
         versions: Mapping[str, str] | None = None,
+        views: Sequence[str] | None = None,
     ) -> None:
         """Write a block's failures, then its features, then its commit. Without features there is no commit.
 
@@ -174,15 +182,17 @@ class FeatureStore:
             clips: id and (N, C) array in the store's dtype, N at least 1.
             timings: seconds, by what they were spent on; for the record.
             versions: of libraries, and the device that computed; for the record.
+            views: the view of each entry; None: the plain one of all.
 
         Raises:
-            ValueError: an array of another shape or dtype, or an id that occurs twice.
+            ValueError: an array of another shape or dtype, or an id that occurs twice in a view.
         """
         for id, array in clips:
             if array.dtype != self.dtype or array.ndim != 2 or array.shape[1] != self.width or not len(array):
                 raise ValueError(f"{id}: {array.dtype} {array.shape}, not {self.dtype} (N, {self.width})")
         ids = [id for id, _ in clips]
-        if len(set(ids)) < len(ids):
+        views = [PLAIN] * len(ids) if views is None else list(views)
+        if len(set(zip(ids, views, strict=True))) < len(ids):
             raise ValueError(f"block {block_id}: an id occurs twice")
         storage = self._storage.with_read_only(False)
         for id, failure in (failures or {}).items():
@@ -196,6 +206,7 @@ class FeatureStore:
             group=group,
             fingerprint=self.fingerprint,
             clips=ids,
+            views=views,
             lengths=lengths,
             digests=[arrays.sha256(array) for _, array in clips],
             failures=sorted(failures or {}),
@@ -229,7 +240,7 @@ class FeatureStore:
                 continue
             if offsets.tolist() != np.cumsum([0, *commit.lengths]).tolist():
                 problems.append(f"{self.location}/{commit.group}/offsets: not the lengths of its commit")
-            for id, place in commit.places():
+            for id, _, place in commit.places():
                 try:
                     self._check(id, rows[place.start : place.start + place.length], place)
                 except InputError as error:
@@ -239,9 +250,10 @@ class FeatureStore:
     def info(self) -> StoreInfo:
         """Counts and sizes of what is committed."""
         return StoreInfo(
-            clips=len(self._places),
+            clips=len(self._places.get(PLAIN, {})),
             failures=len(self.failures()),
-            steps=sum(place.length for place in self._places.values()),
+            views={view: len(self._places[view]) for view in self.views()},
+            steps=sum(place.length for places in self._places.values() for place in places.values()),
             bytes=sum(commit.stored_bytes for commit in self._commits()),
             orphans=len(self._orphans()),
             width=self.width,
@@ -269,13 +281,14 @@ class FeatureStore:
         return [group for group in groups if group not in committed]
 
     @functools.cached_property
-    def _places(self) -> dict[str, Place]:
+    def _places(self) -> dict[str, dict[str, Place]]:
+        """By view, then by id."""
         # Two jobs with other block sizes may both have extracted a clip: either's features will do.
-        places: dict[str, Place] = {}
+        places: dict[str, dict[str, Place]] = defaultdict(dict)
         for commit in self._commits():
-            for id, place in commit.places():
-                places.setdefault(id, place)
-        return places
+            for id, view, place in commit.places():
+                places[view].setdefault(id, place)
+        return dict(places)
 
     def _commits(self) -> list[Commit]:
         return [self._parse(key, data) for key, data in records.get_all(self._storage, "commits").items()]
@@ -287,13 +300,14 @@ class FeatureStore:
             raise records.damaged(f"{self.location}/{key}", found)
         return commit
 
-    def _place(self, id: str) -> Place:
-        if id not in self._places:
+    def _place(self, id: str, view: str) -> Place:
+        place = self._places.get(view, {}).get(id)
+        if place is None:
             failure = self.failures().get(id)
             found = f"a failure ({failure.kind}: {failure.detail})" if failure else "none"
-            raise InputError(f"{self.location}, clip {id}", expected="features", found=found,
+            raise InputError(f"{self.location}, clip {id}", expected=f"features of the view {view!r}", found=found,
                              remedy="Extract it, or check the id.")  # fmt: skip
-        return self._places[id]
+        return place
 
     def _check(self, id: str, rows: NDArray[Any], place: Place) -> None:
         whole = rows.dtype == self.dtype and rows.shape == (place.length, self.width)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from eval.settings import ScoreSettings
 from extract.errors import InputError, SltError, suggestion
@@ -28,6 +28,11 @@ class Experiment(Settings):
     extract: ExtractSettings = ExtractSettings()
     train: TrainSettings = TrainSettings()
     score: ScoreSettings = ScoreSettings()
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> Experiment:
+        self.extract.check_views(self.frames)
+        return self
 
 
 class ConfigError(SltError):

@@ -21,6 +21,7 @@ EXECUTION = frozenset(
         "block_frames",
         "max_failure_rate",
         "retry_failed",
+        "backend",
         "text",
     }
 )

@@ -79,7 +79,7 @@ def run_visual(run: Run, task: Task) -> Result:
     from train.language_model import build_mbart
     from train.provenance import write_provenance
     from train.tokenizer import load_tokenizer
-    from train.visual import train_visual
+    from train.visual import train_visual, with_states
 
     prepare_torch(run)
     experiment, language = run.experiment, run.dataset.entry.language
@@ -99,16 +99,17 @@ def run_visual(run: Run, task: Task) -> Result:
     )  # fmt: skip
     encoder, stage1 = run.folder / "encoder", run.folder / "stage1"
     assert model.encoder is not None
+    frozen = with_states(model)
     facts = {"stage": "visual", "inputs": task.inputs, "clips": len(train)}
     with replacing(encoder) as new_encoder, replacing(stage1) as new_stage1:
-        model.encoder.save_pretrained(new_encoder)
-        write_provenance(new_encoder, weights=weights_digest(model.encoder.state_dict()), **facts)
+        frozen.save_pretrained(new_encoder)
+        write_provenance(new_encoder, weights=weights_digest(frozen.state_dict()), **facts)
         model.save_pretrained(new_stage1)
         tokenizer.save_pretrained(new_stage1)
         write_provenance(new_stage1, **facts)
     _write_log(run, "visual", log + visual_log)
-    sizes = [part.num_parameters() / 1e6 for part in (model.encoder, light_t)]
-    said = f"encoder {sizes[0]:.2f} M parameters, Light-T {sizes[1]:.2f} M"
+    counts = [sum(weight.numel() for weight in part.parameters()) / 1e6 for part in (model.encoder, light_t)]
+    said = f"encoder {counts[0]:.2f} M parameters, Light-T {counts[1]:.2f} M"
     return Result([encoder, stage1], sha256_of(encoder / "provenance.json"), said)
 
 
@@ -160,9 +161,10 @@ def run_finetune(run: Run, task: Task) -> Result:
         absent = len(clips) - len(available(store, clips))
         if absent:
             task.bars.say(f"  [yellow]{absent} of {len(clips)} clips have no features and are left out[/yellow]")
+    views = [view.name for view in run.experiment.extract.views]
     with task.bars.bar("LLM fine-tuning", "steps") as tick:
         model, log = train_translate(
-            train_store, dev_store, train, dev, settings, language_model, tokenizer, task.checkpoints, tick
+            train_store, dev_store, train, dev, settings, language_model, tokenizer, task.checkpoints, tick, views
         )
     folder = run.folder / "translator"
     with replacing(folder) as new:

@@ -94,14 +94,16 @@ def _extract_inputs(run: Run) -> Mapping[str, Any]:
 
 def run_extract(run: Run, task: Task) -> Result:
     """Every clip once through the frozen encoder, to ``features/<fingerprint>/<split>.zarr``."""
+    from extract.extractor import load_encoder
     from extract.fingerprint import fingerprint
     from extract.job import Progress, extract_split, local_cluster
     from extract.provenance import feature_provenance
+    from extract.settings import PLAIN, View
     from extract.store import FeatureStore
-    from extract.worker import load_encoder
 
     settings, encoder = run.experiment.extract, run.folder / "encoder"
-    name = fingerprint(feature_provenance(load_encoder(encoder), settings.dtype))
+    frozen = load_encoder(encoder, settings.features)
+    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features))
     folder = run.folder / "features" / name[:16]
     found, failed, clips, seconds = {}, 0, 0, 0.0
     with local_cluster(settings.workers) as client:
@@ -112,11 +114,13 @@ def run_extract(run: Run, task: Task) -> Result:
                 def show(progress: Progress, tick: Tick = tick) -> None:
                     tick(progress.done, progress.total, {"clips/s": progress.clips_per_second})
 
+                chosen = settings if split == "train" else settings.model_copy(update={"views": (View(),)})
                 summary = extract_split(
-                    wanted, len(wanted), run.dataset.root, encoder, folder / f"{split}.zarr", settings, client,
+                    wanted, len(wanted), run.dataset.root, encoder, folder / f"{split}.zarr", chosen, client,
                     on_progress=show,
                 )  # fmt: skip
-            found[split] = FeatureStore.open(folder / f"{split}.zarr").lengths()
+            store = FeatureStore.open(folder / f"{split}.zarr")
+            found[split] = {view.name: store.lengths(view.name) for view in chosen.views}
             failed += sum(summary.failed.values())
             clips, seconds = clips + summary.extracted, seconds + summary.seconds
             if summary.failed:
@@ -124,7 +128,8 @@ def run_extract(run: Run, task: Task) -> Result:
                 task.bars.say(f"  [yellow]{split}: clips without features: {kinds}[/yellow]")
     identity = {"fingerprint": name, "clips": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()}
     rate = f", {clips / seconds:.0f} clips/s" if clips else ""
-    said = f"{sum(map(len, found.values()))} clips in {folder} ({clips} new{rate})"
+    present = sum(len(views[PLAIN]) for views in found.values())
+    said = f"{present} clips in {folder} ({clips} new{rate})"
     return Result([folder / f"{split}.zarr" for split in SPLITS], identity, said, failed)
 
 
@@ -147,6 +152,8 @@ def run_translate(run: Run, task: Task) -> Result:
     paths = {row: run.folder / "predictions" / f"{row}.jsonl" for row in rows(run.experiment)}
     for row, path in paths.items():
         model, tokenizer = _load_translator(run, "stage1" if row == "stage1" else "translator")
+        if row == "stage1":
+            model.reads = store.provenance["features"]
         if row == "text_prior":
             predictions = text_prior(model, tokenizer, store, clips, **options)
         else:

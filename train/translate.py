@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from extract.errors import InputError
 from extract.index import Clip
+from extract.settings import PLAIN
 from extract.store import FeatureStore
 from train.features import FeatureDataset, collate_features
 from train.labels import encode_targets
@@ -42,6 +43,7 @@ def train_translate(
     tokenizer: PreTrainedTokenizerBase,
     work: Path,
     report: Report | None = None,
+    views: Sequence[str] = (PLAIN,),
 ) -> tuple[SignTranslator, list[dict[str, float]]]:
     """Fine-tune ``language_model`` behind a new adapter.
 
@@ -49,6 +51,7 @@ def train_translate(
         train_store, dev_store: features of one fingerprint.
         clips, dev: of the two splits; those without features are left out (see ``available``).
         work: for checkpoints; an interrupted run resumes from there.
+        views: of the train clips; each clip draws one per epoch. Dev is seen in the plain view.
 
     Returns:
         The translator, in ``eval()``, and the training log.
@@ -61,21 +64,31 @@ def train_translate(
     torch.manual_seed(settings.seed)
     model = SignTranslator.compose(language_model, settings.adapter, train_store.width)
     model.label_smoothing = settings.label_smoothing
-    sets = [_examples(store, of, tokenizer, language_model) for store, of in ((train_store, clips), (dev_store, dev))]
+    examples = _examples(train_store, clips, tokenizer, language_model, views, settings.seed)
+    watched = _examples(dev_store, dev, tokenizer, language_model)
     log = fit(
-        model, settings, sets[0], collate_features, work, dev=sets[1], tokenizer=tokenizer,
+        model, settings, examples, collate_features, work, dev=watched, tokenizer=tokenizer,
         rates={"adapter.": settings.adapter_learning_rate}, max_length=settings.max_length, report=report,
     )  # fmt: skip
     return model.eval(), log
 
 
 def _examples(
-    store: FeatureStore, clips: Sequence[Clip], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+    store: FeatureStore,
+    clips: Sequence[Clip],
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    views: Sequence[str] = (PLAIN,),
+    seed: int = 0,
 ) -> FeatureDataset:
     present = available(store, clips)
     targets = encode_targets(tokenizer, [clip.text for clip in present])
     limit = getattr(model.config, "max_position_embeddings", None)
-    features = store.load([clip.id for clip in present])
+    loaded = []
+    for view in views:
+        having = store.lengths(view)  # a view that was added later may lack a clip
+        loaded.append(store.load([clip.id for clip in present if clip.id in having], view))
+    features = loaded[0]
     if limit:
         for clip, ids, start, end in zip(present, targets, features.offsets, features.offsets[1:], strict=False):
             if max(len(ids), end - start) > limit:
@@ -83,7 +96,7 @@ def _examples(
                     f"clip {clip.id!r}", expected=f"at most {limit} features and target pieces, the model's positions",
                     found=f"{end - start} and {len(ids)}", remedy="Use a larger frames.keep_every, or leave it out.",
                 )  # fmt: skip
-    if not torch.isfinite(torch.from_numpy(features.array)).all():
+    if not all(torch.isfinite(torch.from_numpy(view.array)).all() for view in loaded):
         raise InputError(store.location, expected="finite features", found="NaN or infinity",
                          remedy="Extract with dtype float32.")  # fmt: skip
-    return FeatureDataset(features, targets)
+    return FeatureDataset(loaded, targets, seed)

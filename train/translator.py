@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import Seq2SeqLMOutput
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from extract.encoder import VisualEncoder, VisualEncoderConfig
+from extract.settings import Level
+from extract.states import SignAdapter, embedding_scale
 from train.settings import AdapterSettings
 
 
@@ -38,26 +40,6 @@ class SignTranslatorConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
-class SignAdapter(nn.Module):
-    """MLP with one hidden layer from features to input embeddings of the language model (section 3.3).
-
-    mBART multiplies its word embeddings by sqrt(d_model) where they are looked up; embeddings that are handed in
-    bypass that. The adapter takes the place of the word embedding, so its output is scaled alike; positions and
-    layer norm of the language model follow.
-    """
-
-    def __init__(self, width: int, hidden: int, d_model: int, activation: str, scale: float) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(width, hidden)
-        self.activation = {"relu": nn.ReLU, "gelu": nn.GELU}[activation]()
-        self.output = nn.Linear(hidden, d_model)
-        self.scale = scale
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(..., width) to (..., d_model)."""
-        return self.output(self.activation(self.hidden(features))) * self.scale
-
-
 class SignTranslator(PreTrainedModel):
     """Translates sign-wise features, or frames when it has an encoder, to text.
 
@@ -82,15 +64,18 @@ class SignTranslator(PreTrainedModel):
             language_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
             language_model = AutoModelForSeq2SeqLM.from_config(language_config)
         text = language_model.config
-        scale = math.sqrt(text.d_model) if getattr(text, "scale_embedding", False) else 1.0
         hidden = config.adapter_hidden or text.d_model
         if encoder is None and config.encoder:
             encoder = VisualEncoder(VisualEncoderConfig.from_dict(config.encoder))
         self.encoder = encoder
-        self.adapter = SignAdapter(config.feature_width, hidden, text.d_model, config.adapter_activation, scale)
+        self.adapter = SignAdapter(
+            config.feature_width, hidden, text.d_model, config.adapter_activation, embedding_scale(text)
+        )
         self.language_model = language_model
         self.generation_config = language_model.generation_config
         self.label_smoothing = 0.0
+        self.reads: Level = "sign"
+        """What the cached features are that it is given: stage 1 can go on from any of its own levels."""
         self.post_init()
 
     @classmethod
@@ -128,15 +113,15 @@ class SignTranslator(PreTrainedModel):
             return self.encoder(frames, steps)
         if features is None:
             raise ValueError("give frames or features")
+        if self.reads == "frame":
+            if self.encoder is None:
+                raise ValueError("frame-wise features need a translator with an encoder")
+            return self.encoder.temporal(features, steps)
         return features, steps
 
     def embed(self, features: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
         """Packed features to padded input embeddings (B, T, d_model) and the attention mask (B, T)."""
-        embedded = self.adapter(features.to(self.adapter.hidden.weight.dtype))
-        padded = nn.utils.rnn.pad_sequence(list(embedded.split(lengths)), batch_first=True)
-        steps = torch.arange(padded.shape[1], device=padded.device)
-        mask = steps[None, :] < torch.tensor(lengths, device=padded.device)[:, None]
-        return padded, mask.long()
+        return _padded(self.adapter(features.to(self.adapter.hidden.weight.dtype)), lengths)
 
     def forward(
         self,
@@ -185,12 +170,23 @@ class SignTranslator(PreTrainedModel):
         ``labels`` is accepted because a trainer passes its whole batch, and is not read.
         """
         packed, steps = self.sign_features(frames, features, lengths)
-        embeds, mask = self.embed(packed, steps)
+        if self.reads == "states":
+            states, mask = _padded(packed, steps)
+            given: dict[str, Any] = {"encoder_outputs": BaseModelOutput(last_hidden_state=states)}
+        else:
+            embeds, mask = self.embed(packed, steps)
+            given = {"inputs_embeds": embeds}
         settings = copy.deepcopy(self.language_model.generation_config)
         rest = settings.update(**options)  # what is left over is no setting of the search
-        return self.language_model.generate(
-            inputs_embeds=embeds, attention_mask=mask, generation_config=settings, **rest
-        )
+        return self.language_model.generate(**given, attention_mask=mask, generation_config=settings, **rest)
+
+
+def _padded(packed: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Packed (sum, C) to (B, T, C) and its mask (B, T)."""
+    padded = nn.utils.rnn.pad_sequence(list(packed.split(lengths)), batch_first=True)
+    steps = torch.arange(padded.shape[1], device=padded.device)
+    mask = steps[None, :] < torch.tensor(lengths, device=padded.device)[:, None]
+    return padded, mask.long()
 
 
 AutoConfig.register(SignTranslatorConfig.model_type, SignTranslatorConfig)

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
-from extract.encoder import VisualEncoder
+from extract.encoder import VisualEncoder, VisualEncoderConfig
 from extract.index import Clip
 from extract.settings import EncoderSettings, FrameSettings
 from train.clips import ClipDataset, collate_clips
@@ -102,3 +102,27 @@ def _with_spotter(translator: SignTranslator, spotter: WordSpotter, weight: floa
     learner.adapter = translator.adapter
     learner.spotter, learner.weight = spotter, weight
     return learner
+
+
+def with_states(stage1: SignTranslator) -> VisualEncoder:
+    """Stage 1's encoder and the half of Light-T that reads it, as a visual encoder directory keeps them.
+
+    So that what is cached (table 8) can be chosen at extraction, without training anew.
+    """
+    assert stage1.encoder is not None
+    described = {
+        "transformer": stage1.language_model.config.to_dict(),
+        "width": stage1.config.feature_width,
+        "hidden": stage1.adapter.hidden.out_features,
+        "activation": stage1.config.adapter_activation,
+    }
+    config = VisualEncoderConfig.from_dict(stage1.encoder.config.to_dict() | {"states": described})
+    whole = VisualEncoder(config)
+    whole.backbone.load_state_dict(stage1.encoder.backbone.state_dict())
+    whole.temporal.load_state_dict(stage1.encoder.temporal.state_dict())
+    assert whole.states is not None
+    whole.states.adapter.load_state_dict(stage1.adapter.state_dict())
+    weights = stage1.language_model.get_encoder().state_dict()
+    weights.pop("embed_tokens.weight")
+    whole.states.transformer.load_state_dict(weights, strict=False)
+    return whole.eval()

@@ -53,7 +53,7 @@ def translator(tokenizer: MBartTokenizer, store: FeatureStore) -> SignTranslator
     size = TransformerSettings(layers=1, heads=2, d_model=32, ffn=64, dropout=0.0)
     model = SignTranslator.compose(build_mbart(size, tokenizer, "de_DE"), AdapterSettings(), 4)
     known = CLIPS[:-2]
-    data = FeatureDataset(store.load([c.id for c in known]), encode_targets(tokenizer, [c.text for c in known]))
+    data = FeatureDataset([store.load([c.id for c in known])], encode_targets(tokenizer, [c.text for c in known]))
     batch = collate_features([data[i] for i in range(len(data))])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(60):

@@ -5,6 +5,11 @@ from hypothesis import strategies as st
 
 from extract.blocks import Block, plan_blocks
 from extract.index import Clip
+from extract.settings import View
+
+
+def plainly(clips):
+    return ((clip, (View(),)) for clip in clips)
 
 
 def clip(id: str, n_frames: int = 40) -> Clip:
@@ -18,7 +23,7 @@ def clip(id: str, n_frames: int = 40) -> Clip:
 )
 def test_every_clip_is_in_one_block(frames, keep_every, block_frames):
     clips = [clip(str(i), n) for i, n in enumerate(frames)]
-    blocks = list(plan_blocks(clips, keep_every, block_frames))
+    blocks = list(plan_blocks(plainly(clips), keep_every, block_frames))
     assert [one for block in blocks for one in block.clips] == clips
     assert len({block.id for block in blocks}) == len(blocks)
 
@@ -33,10 +38,10 @@ def test_every_clip_is_in_one_block(frames, keep_every, block_frames):
 
 def test_an_id_comes_from_the_contents():
     clips = [clip("a"), clip("b"), clip("c")]
-    first, second = plan_blocks(clips, 4, 20)
+    first, second = plan_blocks(plainly(clips), 4, 20)
     assert [c.id for c in first.clips] == ["a", "b"]
     assert Block.of(clips[:2]) == first
-    (resumed,) = plan_blocks(clips[2:], 4, 20)
+    (resumed,) = plan_blocks(plainly(clips[2:]), 4, 20)
     assert resumed == second
     assert resumed.id != first.id
     assert len(first.id) == 32
@@ -49,9 +54,21 @@ def test_planning_is_lazy():
             yield clip(str(number))
             number += 1
 
-    blocks = plan_blocks(endless(), 4, 100)
+    blocks = plan_blocks(plainly(endless()), 4, 100)
     assert len(next(blocks).clips) == 10
     assert next(blocks).clips[0].id == "10"
+
+
+def test_clips_that_lack_other_views_go_into_other_blocks():
+    both, one = (View(), View(phase=1)), (View(phase=1),)
+    wanted = [(clip("a"), both), (clip("b"), both), (clip("c"), one), (clip("d"), both)]
+    blocks = list(plan_blocks(wanted, 4, 1000))
+    assert [[c.id for c in block.clips] for block in blocks] == [["a", "b"], ["c"], ["d"]]
+    assert [block.views for block in blocks] == [both, one, both]
+    assert Block.of([clip("a")], one).id != Block.of([clip("a")], both).id
+    assert blocks[0].halves()[0].views == both
+    (smaller, _) = plan_blocks(wanted[:2], 4, 20)  # twice the frames a clip
+    assert [c.id for c in smaller.clips] == ["a"]
 
 
 def test_halves_divide_down_to_single_clips():

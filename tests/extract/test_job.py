@@ -21,13 +21,14 @@ from distributed import WorkerPlugin
 from extract.blocks import plan_blocks
 from extract.encoder import VisualEncoder
 from extract.errors import InputError
+from extract.extractor import load_encoder
 from extract.frames import read_clip
 from extract.index import Clip, write_index
 from extract.job import FailureRateError, Progress, extract_split, local_cluster
 from extract.provenance import feature_provenance
-from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
+from extract.settings import EncoderSettings, ExtractSettings, FrameSettings, View
 from extract.store import FeatureStore
-from extract.worker import extract_block, load_encoder
+from extract.worker import extract_block
 
 TINY = {
     "model_type": "resnet",
@@ -87,12 +88,16 @@ def client(tmp_path_factory):
     assert not list(folder.glob("slt-dask-*"))
 
 
+def plainly(clips):
+    return ((clip, (View(),)) for clip in clips)
+
+
 def extract_here(clips, root, encoder_dir, path, settings):
     """What one worker does, in this process: nothing is killed, nothing runs beside it."""
     encoder = load_encoder(encoder_dir)
     provenance = feature_provenance(encoder, settings.dtype)
     store = FeatureStore.create(path, provenance, encoder.config.width, settings.dtype)
-    for block in plan_blocks(clips, encoder.config.frame_settings.keep_every, settings.block_frames):
+    for block in plan_blocks(plainly(clips), encoder.config.frame_settings.keep_every, settings.block_frames):
         extract_block(block, str(root), str(encoder_dir), str(path), store.fingerprint, settings)
     return FeatureStore.open(path)
 
@@ -225,10 +230,10 @@ class DiesOnKiller(WorkerPlugin):
 
         read = module.read_clip
 
-        def read_or_die(root, clip, frames):
+        def read_or_die(root, clip, frames, **options):
             if clip.id == "killer":
                 os.kill(os.getpid(), signal.SIGKILL)
-            return read(root, clip, frames)
+            return read(root, clip, frames, **options)
 
         module.read_clip = read_or_die
 
@@ -350,7 +355,7 @@ def test_features_made_differently_are_refused(
 
 def test_a_worker_with_another_encoder_refuses_to_work(undisturbed, clips, root, tmp_path):
     other = save_encoder(tmp_path / "other", scale=2.0)
-    (block,) = plan_blocks(clips[:1], 4, 8)
+    (block,) = plan_blocks(plainly(clips[:1]), 4, 8)
     with pytest.raises(InputError, match="expected encoder and decoder of fingerprint"):
         extract_block(block, str(root), str(other), undisturbed.location, undisturbed.fingerprint, EXACT)
 

@@ -103,9 +103,9 @@ def test_chunks_are_about_a_mebibyte(tmp_path):
 
 
 def test_an_absent_clip_is_named(store):
-    with pytest.raises(InputError, match=r"clip 9: expected features, found none"):
+    with pytest.raises(InputError, match=r"clip 9: expected features of the view 'plain', found none"):
         store["clip 9"]
-    with pytest.raises(InputError, match=r"broken/clip: expected features, found a failure \(decode: frame 3\)"):
+    with pytest.raises(InputError, match=r"broken/clip: .*, found a failure \(decode: frame 3\)"):
         store.load(["clip 0", "broken/clip"])
 
 
@@ -351,8 +351,8 @@ def test_the_reader_on_the_documentation_page(store):
     names = {"path": store.location}
     exec(compile(reader, str(PAGE), "exec"), names)
     found = names["features"]
-    assert found.keys() == store.lengths().keys()
-    for id, array in found.items():
+    assert found.keys() == {(id, "plain") for id in store.lengths()}
+    for (id, _), array in found.items():
         np.testing.assert_array_equal(array, store[id], strict=True)
 
 

@@ -112,6 +112,32 @@ def test_a_new_stage_2_leaves_the_features_alone(copy: Path) -> None:
     assert [path.read_bytes() for path in sorted(copy.glob("features/*/*.zarr/commits/*.json"))] == before
 
 
+@pytest.mark.parametrize("level", ["frame", "states"])
+def test_what_is_cached_is_one_config_value(copy: Path, level: str) -> None:
+    done = slt("run", "tiny", "--out", copy, *places(copy / "corpus"), "--set", f"extract.features={level}", "--json")
+    assert "visual: up to date" in done.stderr
+    scores = json.loads(done.stdout)
+    assert len(list(copy.glob("features/*/train.zarr"))) == 2  # of two fingerprints, side by side
+    # Stage 1 reads its own frames, however far they were computed when they were cached.
+    before = json.loads((copy / "predictions/stage1.jsonl").read_text().splitlines()[0])
+    assert before["hypothesis"]
+    assert scores["stage1"]["n"] == 12
+
+
+def test_a_view_that_is_added_is_extracted_alone(copy: Path) -> None:
+    commits = {path: path.read_bytes() for path in copy.glob("features/*/*.zarr/commits/*.json")}
+    views = ["--set", "extract.views=[{}, {phase: 1}]"]
+    done = slt("run", "tiny", "--out", copy, *places(copy / "corpus"), *views)
+    assert "(changed: extract)" in done.stderr
+    assert all(path.read_bytes() == data for path, data in commits.items())
+    (train,) = copy.glob("features/*/train.zarr")
+    info = json.loads(slt("features", "info", train, "--json").stdout)
+    assert info["views"] == {"plain": info["clips"], "phase=1": info["clips"]}
+    assert FeatureStore.open(train.with_name("dev.zarr")).views() == ["plain"]
+    refused = slt("run", "tiny", "--out", copy, "--set", "extract.views=[{}, {phase: 7}]", code=2)
+    assert "phase must be below frames.keep_every" in refused.stderr
+
+
 def test_a_single_stage_says_what_it_takes_as_it_is(copy: Path) -> None:
     changed = ["--set", "train.lm.steps=3", *places(copy / "corpus")]
     done = slt("score", "tiny", "--out", copy, *changed)

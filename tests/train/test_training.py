@@ -62,7 +62,7 @@ def parts(tmp_path: Path) -> tuple[FeatureStore, FeatureStore, SignTranslator]:
 
 def examples(features: FeatureStore, of: list[Clip]) -> FeatureDataset:
     targets = encode_targets(train_tokenizer(LINES, 60, "de_DE"), [clip.text for clip in of])
-    return FeatureDataset(features.load([clip.id for clip in of]), targets)
+    return FeatureDataset([features.load([clip.id for clip in of])], targets)
 
 
 def test_two_learning_rates_and_no_decay_of_norms(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_stage_2_and_scoring_never_import_opencv() -> None:
 
 def test_collation_packs_features_and_puts_labels_first() -> None:
     features = Features(["a", "b"], np.arange(10, dtype=np.float16).reshape(5, 2), np.array([0, 2, 5]))
-    data = FeatureDataset(features, [[7], [8, 9]])
+    data = FeatureDataset([features], [[7], [8, 9]])
     batch = collate_features([data[1], data[0]])
     assert next(iter(batch)) == "labels"
     assert batch["lengths"].tolist() == [3, 2]
@@ -294,3 +294,38 @@ def test_provenance_hashes_every_file(tmp_path: Path) -> None:
     assert record["files"].keys() == {"model.safetensors"}
     assert record["inputs"] == {"a": 1}
     assert record["versions"]["torch"] == torch.__version__
+
+
+def test_stage_2_draws_one_view_per_epoch() -> None:
+    def view(value: float, ids: list[str]) -> Features:
+        return Features(ids, np.full((2 * len(ids), 3), value, np.float16), np.arange(0, 2 * len(ids) + 1, 2))
+
+    ids = [f"c{i}" for i in range(20)]
+    data = FeatureDataset([view(0, ids), view(1, ids), view(2, ids[:-1])], [[7]] * 20, seed=3)
+
+    def drawn(epoch: int) -> list[int]:
+        data.set_epoch(epoch)
+        return [int(data[item]["features"][0, 0]) for item in range(20)]
+
+    assert {value for epoch in range(5) for value in drawn(epoch)} == {0, 1, 2}
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+    assert {drawn(epoch)[-1] for epoch in range(12)} == {0, 1}  # the last clip lacks one
+
+
+def test_stage_2_reads_the_views_of_the_store(tmp_path: Path) -> None:
+    train_store, dev_store, model = parts(tmp_path)
+    extra = [(clip.id, np.zeros((5, 6), np.float32)) for clip in clips("train")]
+    train_store.write_block("more", extra, views=["phase=1"] * len(extra))
+    settings = TranslateSettings(epochs=None, steps=2, batch_size=4, evaluate_every=2, max_length=8)
+    tokenizer = train_tokenizer(LINES, 60, "de_DE")
+    learnt = []
+    for views in (("plain",), ("plain", "phase=1")):
+        language_model = build_mbart(SIZE, tokenizer, "de_DE")
+        language_model.load_state_dict(model.language_model.state_dict())
+        trained, _ = train_translate(
+            FeatureStore.open(tmp_path / "train.zarr"), dev_store, clips("train"), clips("dev"), settings,
+            language_model, tokenizer, tmp_path / f"work{len(views)}", views=views,
+        )  # fmt: skip
+        learnt.append(trained.adapter.output.weight.detach().clone())
+    assert not torch.equal(learnt[0], learnt[1])

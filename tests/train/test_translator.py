@@ -17,6 +17,7 @@ from train.language_model import build_mbart, load_language_model, set_language
 from train.settings import AdapterSettings, TransformerSettings
 from train.tokenizer import train_tokenizer
 from train.translator import SignTranslator
+from train.visual import with_states
 from train.words import WordSpotter
 
 LINES = ["es regnet im norden", "am montag schneit es", "in der nacht wird es kalt"]
@@ -178,3 +179,24 @@ class TestWordSpotter:
         spotter(features, [6], torch.tensor([[3]])).backward()
         assert features.grad is not None
         assert int((features.grad.abs().sum(1) > 0).sum()) == 1
+
+
+def test_stage_1_goes_on_from_each_level(language_model: PreTrainedModel, tokenizer: MBartTokenizer) -> None:
+    """Frame-wise features, sign-wise ones and hidden states of the same frames give the same sentences."""
+    torch.manual_seed(0)
+    encoder = VisualEncoder.from_settings(
+        EncoderSettings(backbone=BACKBONE, width=12), FrameSettings(resize=32, crop=28)
+    )
+    stage1 = SignTranslator.compose(copy.deepcopy(language_model), AdapterSettings(), 12, encoder).eval()
+    frozen = with_states(stage1)
+    frames = torch.randint(0, 256, (7, 3, 28, 28), dtype=torch.uint8)
+    lengths = torch.tensor([3, 4])
+    expected = stage1.generate(frames=frames, lengths=lengths, num_beams=2, max_new_tokens=6)
+    with torch.no_grad():
+        by_frame = frozen.frame_features(frames)
+        sign = [frozen.temporal(part, [len(part)])[0] for part in by_frame.split([3, 4])]
+        levels = {"frame": by_frame, "sign": torch.cat(sign), "states": torch.cat([frozen.states(s) for s in sign])}
+    for level, features in levels.items():
+        stage1.reads = level
+        found = stage1.generate(features=features, lengths=lengths, num_beams=2, max_new_tokens=6)
+        assert found.tolist() == expected.tolist(), level

@@ -1,0 +1,111 @@
+"""What is cached at each level, and that a quick backend computes what the plain one does."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from extract import backends
+from extract.backends import OnnxBackend, TorchBackend, choose_backend, folded
+from extract.encoder import VisualEncoder
+from extract.errors import InputError
+from extract.extractor import Extractor, cached_width, load_encoder
+from extract.fingerprint import differences
+from extract.provenance import feature_provenance
+from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
+
+BACKBONE = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 24],
+            "depths": [1, 1, 2, 1]}  # fmt: skip
+BOTTLENECK = BACKBONE | {"layer_type": "bottleneck"}
+TRANSFORMER = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+               "intermediate_size": 32, "image_size": 28, "patch_size": 7}  # fmt: skip
+FRAMES = FrameSettings(resize=32, crop=28)
+
+
+def encoder(backbone: dict[str, object]) -> VisualEncoder:
+    torch.manual_seed(0)
+    made = VisualEncoder.from_settings(EncoderSettings(backbone=backbone, width=12), FRAMES)
+    for module in made.modules():  # as after training: not the identity
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias)
+    return made.eval().requires_grad_(False)
+
+
+def frames(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 3, 28, 28), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("backbone", [BACKBONE, BOTTLENECK, TRANSFORMER])
+def test_backends_agree(backbone: dict[str, object]) -> None:
+    plain = encoder(backbone)
+    batch = frames(8)
+    with torch.inference_mode():
+        expected = plain.frame_features(torch.from_numpy(batch))
+    for backend in (TorchBackend(plain), OnnxBackend(plain, 8)):
+        found = backend(batch)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_frames_features_do_not_depend_on_its_place_in_the_batch() -> None:
+    backend = OnnxBackend(encoder(BACKBONE), 6)
+    batch = frames(6)
+    there = backend(batch)
+    back = backend(np.ascontiguousarray(batch[::-1])).flip(0)
+    torch.testing.assert_close(there, back, atol=1e-6, rtol=0)
+
+
+def test_folding_leaves_the_encoder_as_it_was() -> None:
+    plain = encoder(BACKBONE)
+    before = {key: value.clone() for key, value in plain.state_dict().items()}
+    assert len(folded(plain).state_dict()) < len(before)
+    assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
+
+
+def test_auto_takes_onnxruntime_and_says_so_in_the_commit() -> None:
+    settings = ExtractSettings(batch_frames=4)
+    assert Extractor(encoder(BACKBONE), settings).versions()["backend"].startswith("onnxruntime 1")
+    plain = settings.model_copy(update={"backend": "torch"})
+    assert Extractor(encoder(BACKBONE), plain).versions()["backend"] == "torch"
+
+
+def test_a_backend_that_is_not_exact_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(backends, "TOLERANCE", 1e-12)
+    with caplog.at_level(logging.WARNING):
+        assert choose_backend(encoder(BACKBONE), "auto", 4).name == "torch"
+    assert "features that differ from torch's by" in caplog.text
+    with pytest.raises(InputError, match="agree with torch to 1e-12"):
+        choose_backend(encoder(BACKBONE), "onnxruntime", 4)
+
+
+def test_without_the_extra_auto_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = backends.importlib.util.find_spec
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: find(name) if name != "onnx" else None)
+    assert choose_backend(encoder(BACKBONE), "auto", 4).name == "torch"
+    with pytest.raises(InputError, match=r"no package onnx\. Install the extra `fast`"):
+        choose_backend(encoder(BACKBONE), "onnxruntime", 4)
+
+
+def test_levels(tmp_path: Path) -> None:
+    made = encoder(BACKBONE)
+    made.save_pretrained(tmp_path)
+    batch = frames(4)
+    for level, width in (("frame", 24), ("sign", 12)):
+        extractor = Extractor(load_encoder(tmp_path, level), ExtractSettings(features=level, dtype="float32"))
+        assert extractor.width == cached_width(made, level) == width
+        features = made.frame_features(torch.from_numpy(batch))
+        cached = extractor.cached(features)
+        assert cached.shape == (4, width)
+        expected = features if level == "frame" else made(torch.from_numpy(batch), [4])[0]
+        np.testing.assert_allclose(cached, expected.numpy(), atol=1e-5)
+    frame, sign = (feature_provenance(made, "float16", level) for level in ("frame", "sign"))
+    assert differences(frame, sign) == ["features"]
+    with pytest.raises(InputError, match="expected an encoder with Light-T's states"):
+        load_encoder(tmp_path, "states")
