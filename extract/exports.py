@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from extract.errors import InputError
 from extract.fingerprint import digest
+from extract.settings import PLAIN
 from extract.store import FeatureStore
 
 SCHEMA = "fla-slt features export 1"
@@ -32,6 +33,8 @@ Format = Literal["hdf5", "npy"]
 
 _FORMATS: dict[str, Format] = {"hdf5": "hdf5", "npy": "npy"}
 _SUFFIXES: dict[str, Format] = {".h5": "hdf5", ".hdf5": "hdf5", ".hdf": "hdf5", ".npy": "npy", "": "npy"}
+
+_Clip = tuple[str, NDArray[Any]]
 
 # Rows that are in memory at once, about: 4096 of width 1024 in float32 are 16 MiB.
 _ROWS = 4096
@@ -46,9 +49,12 @@ class Export:
 
     target: str
     format: Format
+    view: str
     clips: int
     steps: int
-    """Sign-wise features over all clips."""
+    """Features over all clips."""
+    other_views: list[str]
+    """Views that the store has besides, which are not in the export."""
     failures: int
     """Clips that the store records as failed: they have no features and are not in the export."""
     width: int
@@ -76,11 +82,12 @@ def export_features(
     target: Path,
     format: Format,
     *,
+    view: str = PLAIN,
     force: bool = False,
     dry_run: bool = False,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> Export:
-    """Write all committed clips of a store to ``target``: in full, or not at all.
+    """Write all clips that a store has in a view to ``target``: in full, or not at all.
 
     Each clip is checked against its digest on the way. Some 16 MiB of features are in memory at a time.
 
@@ -90,27 +97,38 @@ def export_features(
         on_clip: called with clips written and clips in all.
 
     Raises:
-        InputError: the store has no features or is damaged, something is at ``target`` already, an id cannot be a
-            name in HDF5, or the target cannot be written.
+        InputError: the store has no features of the view or is damaged, something is at ``target`` already, an id
+            cannot be a name in HDF5, or the target cannot be written.
     """
-    lengths = store.lengths()
+    lengths = store.lengths(view)
     if not lengths:
-        raise InputError(store.location, expected="features", found="none", remedy="Run `slt extract` on this split.")
+        raise InputError(store.location, expected=f"features of the view {view!r}",
+                         found=", ".join(store.views()) or "none",
+                         remedy="Extract this split, or choose another view.")  # fmt: skip
     names = dataset_names(lengths) if format == "hdf5" else file_names(lengths)
     _require_free(target, format, force)
     if not dry_run:
         write = _write_hdf5 if format == "hdf5" else _write_npy
         try:
             with _beside(target) as partial:
-                write(store, partial, names, _told(_clips(store, lengths), len(lengths), on_clip))
+                clips = _told(_clips(store, view, lengths), len(lengths), on_clip)
+                write(partial, attributes_of(store, view), names, store.digests(view), clips)
                 _require_free(target, format, force)  # it may have come into being meanwhile
         except (OSError, RuntimeError) as error:  # h5py raises either when a disk is full
             raise InputError(target, expected="a place to write", found=f"{type(error).__name__}: {error}",
                              remedy="Make room, or choose another target.") from error  # fmt: skip
     return Export(
-        str(target), format, len(lengths), sum(lengths.values()), len(store.failures()), store.width,
-        str(store.dtype), store.fingerprint,
-    )  # fmt: skip
+        target=str(target),
+        format=format,
+        view=view,
+        clips=len(lengths),
+        steps=sum(lengths.values()),
+        other_views=[name for name in store.views() if name != view],
+        failures=len(store.failures()),
+        width=store.width,
+        dtype=str(store.dtype),
+        fingerprint=store.fingerprint,
+    )
 
 
 def dataset_names(ids: Iterable[str]) -> dict[str, str]:
@@ -141,43 +159,42 @@ def file_names(ids: Iterable[str]) -> dict[str, str]:
     }  # fmt: skip
 
 
-def attributes_of(store: FeatureStore) -> dict[str, Any]:
+def attributes_of(store: FeatureStore, view: str) -> dict[str, Any]:
     """What an export says of itself."""
     return {
         "schema": SCHEMA,
         "fingerprint": store.fingerprint,
         "provenance": store.provenance,
+        "view": view,
         "width": store.width,
         "dtype": str(store.dtype),
     }
 
 
 def _write_hdf5(
-    store: FeatureStore, path: Path, names: dict[str, str], clips: Iterable[tuple[str, NDArray[Any]]]
+    path: Path, about: dict[str, Any], names: dict[str, str], digests: dict[str, str], clips: Iterable[_Clip]
 ) -> None:
-    digests = store.digests()
     # Files of 1.10 and later: a small dataset costs a few hundred bytes and long attributes are possible.
     with h5py.File(path, "x", libver=("v110", "v110")) as file:
-        for name, value in attributes_of(store).items():
+        for name, value in about.items():
             file.attrs[name] = json.dumps(value, sort_keys=True) if name == "provenance" else value
         for id, array in clips:
             file.create_dataset(names[id], data=array).attrs["sha256"] = digests[id]
 
 
 def _write_npy(
-    store: FeatureStore, folder: Path, names: dict[str, str], clips: Iterable[tuple[str, NDArray[Any]]]
+    folder: Path, about: dict[str, Any], names: dict[str, str], digests: dict[str, str], clips: Iterable[_Clip]
 ) -> None:
     folder.mkdir()
-    digests = store.digests()
     listed = []
     for id, array in clips:
         np.save(folder / names[id], array, allow_pickle=False)
         listed.append({"id": id, "file": names[id], "length": len(array), "sha256": digests[id]})
-    manifest = json.dumps({**attributes_of(store), "clips": listed}, indent=1)
+    manifest = json.dumps({**about, "clips": listed}, indent=1)
     (folder / MANIFEST).write_text(manifest + "\n", encoding="ascii")
 
 
-def _clips(store: FeatureStore, lengths: dict[str, int]) -> Iterator[tuple[str, NDArray[Any]]]:
+def _clips(store: FeatureStore, view: str, lengths: dict[str, int]) -> Iterator[_Clip]:
     """Every clip and its (N, C) features, read some thousand rows at a time, in the order of the store's blocks."""
     waiting: list[str] = []
     rows = 0
@@ -185,15 +202,13 @@ def _clips(store: FeatureStore, lengths: dict[str, int]) -> Iterator[tuple[str, 
         waiting.append(id)
         rows += length
         if rows >= _ROWS or position == len(lengths):
-            features = store.load(waiting)
+            features = store.load(waiting, view)
             for i, one in enumerate(waiting):
                 yield one, features.array[features.offsets[i] : features.offsets[i + 1]]
             waiting, rows = [], 0
 
 
-def _told(
-    clips: Iterable[tuple[str, NDArray[Any]]], total: int, on_clip: Callable[[int, int], None] | None
-) -> Iterator[tuple[str, NDArray[Any]]]:
+def _told(clips: Iterable[_Clip], total: int, on_clip: Callable[[int, int], None] | None) -> Iterator[_Clip]:
     for done, clip in enumerate(clips, start=1):
         yield clip
         if on_clip:

@@ -29,6 +29,7 @@ class Import:
     store: str
     source: str
     format: str
+    view: str
     sha256: str
     """Of the source."""
     clips: int
@@ -49,6 +50,7 @@ def import_features(
     *,
     dtype: str | None = None,
     drop_prefix: str = "",
+    view: str | None = None,
     dry_run: bool = False,
     on_clip: Tick | None = None,
 ) -> Import:
@@ -62,6 +64,7 @@ def import_features(
             are never mixed.
         dtype: ``float16`` or ``float32``; default: the source's if it is one of them, else ``float32``.
         drop_prefix: what every id of the source begins with and the clip index does not have, e.g. ``train/``.
+        view: that the features are of; default: what an export says, else the plain one.
         dry_run: check only.
         on_clip: called with clips read and clips to read; those that are imported are read twice.
 
@@ -79,7 +82,8 @@ def import_features(
                   "dtype": str(chosen)}  # fmt: skip
     if source.exported:  # what the name is to ensure, an export of a store knows
         provenance["exported"] = source.exported
-    present = _digests_at(store_path, provenance)
+    view = view or source.view
+    present = _digests_at(store_path, provenance, view)
     wanted = [id for id in ids if id not in present]
     to_read = len(ids) + (0 if dry_run else len(wanted))
 
@@ -99,13 +103,23 @@ def import_features(
                 if arrays.sha256(array) != digests[id]:
                     raise InputError(source.where(ids[id]), expected="the values that were checked", found="others",
                                      remedy="It was changed meanwhile: import it again when it is whole.")  # fmt: skip
-            store.write_block(digest([id for id, _ in block])[:32], block, versions=versions)
+            block_id = digest([[id for id, _ in block], [view]])[:32]
+            store.write_block(block_id, block, versions=versions, views=[view] * len(block))
             done += len(block)
             told(done)
     return Import(
-        store_path, str(source.path), source.format, sha256, len(ids), len(wanted), steps, width, str(chosen),
-        store.fingerprint if store else None,
-    )  # fmt: skip
+        store=store_path,
+        source=str(source.path),
+        format=source.format,
+        view=view,
+        sha256=sha256,
+        clips=len(ids),
+        imported=len(wanted),
+        steps=steps,
+        width=width,
+        dtype=str(chosen),
+        fingerprint=store.fingerprint if store else None,
+    )
 
 
 def _ids(source: Source, prefix: str) -> dict[str, str]:
@@ -123,14 +137,14 @@ def _common_dtype(source: Source) -> str:
     return "float16" if found == {"float16"} else "float32"
 
 
-def _digests_at(path: str, provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the clips that are in the store already; none where there is no store yet."""
+def _digests_at(path: str, provenance: Mapping[str, Any], view: str) -> dict[str, str]:
+    """Digests of the clips that the store has in this view already; none where there is no store yet."""
     local = None if "://" in path else Path(path)
     storage = records.storage_at(path)
     if records.attributes(path, storage) is not None:
         store = FeatureStore.open(path)
         store.require(provenance)
-        return store.digests()
+        return store.digests(view)
     if local and local.exists() and not (local.is_dir() and not any(local.iterdir())):
         raise InputError(path, expected="a feature store, or nothing yet", found="something else",
                          remedy="Choose another path for the store.")  # fmt: skip

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from extract.errors import InputError
 from extract.exports import MANIFEST, SCHEMA
 from extract.fingerprint import digest, fingerprint
+from extract.settings import PLAIN
 
 # No clip has features of a gibibyte: a file that declares more is made to fill the memory.
 _CLIP_BYTES = 2**30
@@ -46,6 +47,7 @@ class Source:
         self.path, self.clips, self.digests = path, clips, digests
         self.exported: str | None = _fingerprint(path, about) if about else None
         """Fingerprint of the features, where an export of this project says it."""
+        self.view = str(about.get("view", PLAIN))
 
     def dtype(self, id: str) -> np.dtype[Any]:
         """Of a clip's features, in the byte order of this machine; floating-point."""
@@ -181,6 +183,8 @@ def _npy(folder: Path) -> Source:
     try:
         for entry in about["clips"]:
             id, name = entry["id"], entry["file"]
+            if not isinstance(id, str):
+                raise TypeError(f"an id that is {type(id).__name__}")
             if name not in present:  # which also keeps it from naming a file elsewhere
                 raise InputError(f"{folder}, clip {id!r}", expected=f"the file {name!r} of the manifest", found="none",
                                  remedy=_BROKEN)  # fmt: skip

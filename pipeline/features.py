@@ -72,6 +72,7 @@ def export(
     store: Store,
     target: Annotated[str, typer.Argument(help="File (.h5, .hdf5), or folder of .npy files. Not there yet.")],
     format: Annotated[str | None, typer.Option(help="hdf5 or npy; default: by the target's suffix.")] = None,
+    view: Annotated[str, typer.Option(help="Which view of the clips.")] = "plain",
     force: Annotated[bool, typer.Option("--force", help="Replace an older export.")] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -88,12 +89,14 @@ def export(
     chosen = format_of(Path(target), format)
     opened = FeatureStore.open(store)
     with Bars(quiet=dry_run).bar("exporting", "clips") as tick:
-        done = export_features(opened, Path(target), chosen, force=force, dry_run=dry_run, on_clip=tick)
+        done = export_features(opened, Path(target), chosen, view=view, force=force, dry_run=dry_run, on_clip=tick)
     if as_json:
         print_json({**dataclasses.asdict(done), "written": not dry_run})
         return
     if done.failures:
         typer.echo(f"{done.failures} clips that failed have no features and are not in it", err=True)
+    if done.other_views:
+        typer.echo(f"other views are not in it: {', '.join(done.other_views)} (--view)", err=True)
     said = "would be exported" if dry_run else "exported"
     typer.echo(f"{done.clips} clips, {done.steps} features of width {done.width}, {said} to {target} ({done.format})")
 
@@ -105,6 +108,7 @@ def import_(
     name: Annotated[str, typer.Option(help="Of the extractor. Features of two names are never mixed.")],
     dtype: Annotated[str | None, typer.Option(help="float16 or float32; default: the source's, or float32.")] = None,
     drop_prefix: Annotated[str, typer.Option(help="Taken off the start of every id, e.g. train/")] = "",
+    view: Annotated[str | None, typer.Option(help="Of the clips; default: the export's, or plain.")] = None,
     index: Annotated[Path | None, typer.Option(help="Clip index to compare with; needs --split.")] = None,
     split: Annotated[str | None, typer.Option(help="Of the index.")] = None,
     dry_run: DryRun = False,
@@ -126,7 +130,7 @@ def import_(
     with open_source(source) as opened:
         with Bars().bar("checking" if dry_run else "checking and importing", "clips read") as tick:
             done = import_features(
-                opened, store, name, dtype=dtype, drop_prefix=drop_prefix, dry_run=dry_run, on_clip=tick
+                opened, store, name, dtype=dtype, drop_prefix=drop_prefix, view=view, dry_run=dry_run, on_clip=tick
             )
         ids = {id.removeprefix(drop_prefix) for id in opened.clips}
     facts = {**dataclasses.asdict(done), "written": not dry_run}

@@ -124,10 +124,10 @@ def finetune_inputs(run: Run) -> Mapping[str, Any]:
 
 
 def given_features(run: Run) -> dict[str, Any]:
-    """Fingerprint and contents of the features that the config gives, as an input; none where it gives none.
+    """Fingerprint and contents of the features that the config gives, as an input of stages; none without them.
 
     Raises:
-        InputError: a split's store is absent, or they were made differently.
+        InputError: a split's store is absent, they were made differently, or train lacks a view of the config.
     """
     given = run.experiment.data.features
     if given is None:
@@ -139,10 +139,16 @@ def given_features(run: Run) -> dict[str, Any]:
     except InputError as error:
         remedy = f"data.features = {given} must hold {', '.join(f'{split}.zarr' for split in SPLITS)}."
         raise InputError(error.where, expected=error.expected, found=error.found, remedy=remedy) from error
+    train, views = stores["train"], [view.name for view in run.experiment.extract.views]
     for store in stores.values():
-        store.require(stores["train"].provenance)
-    clips = digest({split: store.digests() for split, store in stores.items()})
-    return {"features": {"fingerprint": stores["train"].fingerprint, "clips": clips}}
+        store.require(train.provenance)
+    absent = [view for view in views if view not in train.views()]
+    if absent:
+        raise InputError(train.location, expected=f"features of the view {absent[0]!r}, of extract.views",
+                         found=", ".join(train.views()) or "none",
+                         remedy="Import it with --view, or take it out of extract.views.")  # fmt: skip
+    clips = digest([[train.digests(view) for view in views], stores["dev"].digests(), stores["test"].digests()])
+    return {"features": {"fingerprint": train.fingerprint, "clips": clips}}
 
 
 def run_finetune(run: Run, task: Task) -> Result:

@@ -187,7 +187,7 @@ def test_a_place_that_cannot_be_written(tmp_path, store):
 
 def test_an_empty_store(tmp_path):
     empty = FeatureStore.create(tmp_path / "s.zarr", PROVENANCE, 8, "float16")
-    with pytest.raises(InputError, match="expected features, found none"):
+    with pytest.raises(InputError, match="expected features of the view 'plain', found none"):
         export_features(empty, tmp_path / "out", "npy")
 
 

@@ -328,6 +328,24 @@ def test_an_export_keeps_its_fingerprint_in_the_provenance(tmp_path):
         one.require(two.provenance)
 
 
+def test_views_go_out_and_in(tmp_path):
+    plain, shifted = arrays("a", "b"), arrays("a", "b", seed=1)
+    store = FeatureStore.create(tmp_path / "s.zarr", {"weights": "one"}, 8, "float32")
+    store.write_block("1", list(plain.items()))
+    store.write_block("2", list(shifted.items()), views=["phase=1"] * 2)
+    store = FeatureStore.open(store.location)
+    assert export_features(store, tmp_path / "plain", "npy").other_views == ["phase=1"]
+    assert export_features(store, tmp_path / "shifted.h5", "hdf5", view="phase=1").view == "phase=1"
+    with pytest.raises(InputError, match=r"expected features of the view 'phase=2', found plain, phase=1"):
+        export_features(store, tmp_path / "x", "npy", view="phase=2")
+    imported(tmp_path / "shifted.h5", tmp_path / "t.zarr")
+    assert imported(tmp_path / "shifted.h5", tmp_path / "t.zarr", view="phase=3").imported == 2
+    again = FeatureStore.open(tmp_path / "t.zarr")
+    assert again.views() == ["phase=1", "phase=3"]
+    assert again.verify() == []
+    assert again.digests("phase=1") == again.digests("phase=3") == store.digests("phase=1") != store.digests()
+
+
 @pytest.fixture
 def exported(tmp_path):
     """A store's exports in both formats."""
@@ -371,6 +389,10 @@ def one_less(manifest):
     manifest["clips"].pop()
 
 
+def no_text(manifest):
+    manifest["clips"][0]["id"] = 3
+
+
 def no_list(manifest):
     manifest["clips"] = 3
 
@@ -382,6 +404,7 @@ def no_list(manifest):
         (twice, "expected every clip once, found 'a' twice"),
         (elsewhere, r"expected the file '\.\./secret\.npy' of the manifest, found none"),
         (one_less, "expected the files of its manifest only"),
+        (no_text, "expected the manifest of an export"),
         (no_list, "expected the manifest of an export"),
     ],
 )

@@ -116,6 +116,19 @@ def test_other_features_make_stage_2_stale(trained: Path, tmp_path: Path) -> Non
     }  # fmt: skip
 
 
+def test_views_that_the_config_names(trained: Path, tmp_path: Path) -> None:
+    views = ["--set", "extract.views=[{}, {phase: 1}]"]
+    refused = slt("run", *words(trained), *views, "--from", "finetune", code=2).stderr
+    assert "expected features of the view 'phase=1', of extract.views, found plain" in refused
+    shutil.copytree(trained / "features", tmp_path / "features")
+    shutil.copytree(trained / "corpus", tmp_path / "corpus")
+    into = tmp_path / "features/train.zarr"
+    slt("features", "import", trained / "train.h5", into, "--name", "demo", "--view", "phase=1")
+    slt("run", *words(tmp_path), *views)
+    assert set(states(tmp_path, *views).values()) == {"done"}
+    assert states(tmp_path)["finetune"] == "stale"
+
+
 def test_features_that_do_not_belong_together(trained: Path, tmp_path: Path) -> None:
     features = Path(shutil.copytree(trained / "features", tmp_path / "features"))
     shutil.rmtree(features / "test.zarr")
