@@ -110,20 +110,27 @@ class _Hdf5(Source):
     format = "hdf5"
 
     def dtype(self, id: str) -> np.dtype[Any]:
-        dataset = self.clips[id]
+        native: np.dtype[Any] = self._dataset(id).dtype.newbyteorder("=")
+        return native
+
+    def read(self, id: str) -> NDArray[Any]:
+        dataset = self._dataset(id)
+        try:
+            return np.asarray(dataset[()])
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            raise self._broken(id, error) from error
+
+    def _dataset(self, id: str) -> h5py.Dataset:
+        # Opened for one reading only: HDF5 keeps a buffer of 64 KiB for each that is open.
+        try:
+            dataset = self.clips[id][id]
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise self._broken(id, error) from error
         self._checked(id, dataset.shape or (), dataset.dtype)
         if dataset.is_virtual or dataset.external:
             raise InputError(self.where(id), expected="values in this file", found="a reference to another file",
                              remedy="Copy the features into one file with h5repack or h5py.")  # fmt: skip
-        native: np.dtype[Any] = dataset.dtype.newbyteorder("=")
-        return native
-
-    def read(self, id: str) -> NDArray[Any]:
-        self.dtype(id)
-        try:
-            return np.asarray(self.clips[id][()])
-        except (OSError, RuntimeError, ValueError, MemoryError) as error:
-            raise self._broken(id, error) from error
+        return dataset
 
 
 def _hdf5(path: Path, file: h5py.File) -> Source:
@@ -136,7 +143,7 @@ def _hdf5(path: Path, file: h5py.File) -> Source:
             return name
         found = file[name]
         if isinstance(found, h5py.Dataset):
-            clips[name] = found
+            clips[name] = file
             if "sha256" in found.attrs:
                 digests[name] = str(found.attrs["sha256"])
         return None

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -128,6 +130,23 @@ def test_compressed_datasets_in_groups(tmp_path):
         file.attrs["schema"] = "somebody else's"
     imported(tmp_path / "x.h5", tmp_path / "s.zarr")
     assert set(FeatureStore.open(tmp_path / "s.zarr").lengths()) == set(clips)
+
+
+def test_many_datasets_take_little_memory(tmp_path):
+    """HDF5 keeps a buffer for each dataset that is open, outside of what Python counts."""
+    rng = np.random.default_rng(0)
+    write_hdf5(tmp_path / "x.h5", {f"{i}": rng.normal(size=(2, 8)).astype("f4") for i in range(4000)})
+    code = (
+        "import sys; from pathlib import Path; from extract.imports import import_features\n"
+        "from extract.sources import open_source\n"
+        "def peak(): return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
+        "before = peak()\n"
+        "with open_source(Path(sys.argv[1])) as source: import_features(source, sys.argv[2], 'x', dry_run=True)\n"
+        "print(peak() - before)\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "x.h5"), str(tmp_path / "s.zarr")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100 * 1024  # KiB; 4000 buffers are 250 MiB
 
 
 def test_a_prefix_is_dropped(tmp_path):
