@@ -20,7 +20,7 @@ def dataset_adapter(dataset: Dataset) -> Adapter:
 
 
 def index_dataset(
-    dataset: Dataset, path: Path, on_clip: Callable[[int, int], None] | None = None
+    dataset: Dataset, path: Path, on_clip: Callable[[int, int], None] | None = None, frames: bool = True
 ) -> dict[str, tuple[int, int]]:
     """Write the clip index of all splits.
 
@@ -30,6 +30,7 @@ def index_dataset(
 
     Args:
         on_clip: called with clips checked and clips in all.
+        frames: look at them; without, no clip has a problem, and ``n_frames`` is what the annotations say.
 
     Returns:
         Per split, the number of clips and of those with a problem.
@@ -45,7 +46,7 @@ def index_dataset(
             raise InputError(adapter.annotation_files(split)[0], expected=f"clips of split {split!r}", found="none",
                              remedy="Replace it by the file of the release.")  # fmt: skip
         clips += found
-    checked = list(_progress(_check_all(dataset.root, clips), len(clips), on_clip))
+    checked = list(_progress(_check_all(dataset.root, clips) if frames else clips, len(clips), on_clip))
     write_index(path, checked)
     return {
         split: (len(of), sum(clip.problem is not None for clip in of))

@@ -18,6 +18,11 @@ class DataSettings(Settings):
 
     dataset: str = Field(description="name of an entry in data_manifest.yaml")
     root: str | None = Field(None, description="overrides the manifest's root")
+    features: str | None = Field(
+        None,
+        description="folder or URL with train.zarr, dev.zarr and test.zarr, imported or extracted elsewhere: nothing "
+        "is learnt or extracted from pixels then, and no video is read",
+    )
 
 
 class FrameSettings(Settings):

@@ -131,6 +131,10 @@ class FeatureStore:
         """Clips that are committed in this view, and their numbers of features."""
         return {id: place.length for id, place in self._places.get(view, {}).items()}
 
+    def digests(self, view: str = PLAIN) -> dict[str, str]:
+        """SHA-256 of the features of each clip that is committed in this view (``arrays.sha256``)."""
+        return {id: place.sha256 for id, place in self._places.get(view, {}).items()}
+
     def failures(self) -> dict[str, Failure]:
         """Clips that could not be extracted; one that succeeded later is not among them."""
         found = records.failures(self._storage, self.location)

@@ -185,8 +185,12 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
     listed = stages(run.experiment)
     chosen = [stage for stage in listed if stage.name == name]
     if not chosen:
+        expected, found = "a section train.lm", "none"
         remedy = "It uses a language model by name: there is nothing to train."
-        raise InputError(f"config {run.experiment.name}", expected="a section train.lm", found="none", remedy=remedy)
+        if name != "lm":
+            expected, found = f"a stage {name}", f"data.features = {run.experiment.data.features}"
+            remedy = "Its features are given: there is nothing to learn or extract from pixels."
+        raise InputError(f"config {run.experiment.name}", expected=expected, found=found, remedy=remedy)
     if dry_run:
         show_states(run, as_json, only=name)
         return

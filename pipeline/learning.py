@@ -10,7 +10,7 @@ from typing import Any
 
 from extract.errors import InputError
 from extract.fingerprint import digest
-from extract.index import Clip
+from extract.index import SPLITS, Clip
 from pipeline.bars import Bars
 from pipeline.freshness import deciding, sha256_of
 from pipeline.run import Result, Run, Task, replacing
@@ -119,7 +119,36 @@ def finetune_inputs(run: Run) -> Mapping[str, Any]:
         "train.translate": deciding(settings),
         "language model files": _model_digest(settings.language_model),
         "language": run.dataset.entry.language,
+        **given_features(run),
     }
+
+
+def given_features(run: Run) -> dict[str, Any]:
+    """Fingerprint and contents of the features that the config gives, as an input of stages; none without them.
+
+    Raises:
+        InputError: a split's store is absent, they were made differently, or train lacks a view of the config.
+    """
+    given = run.experiment.data.features
+    if given is None:
+        return {}
+    from extract.store import FeatureStore
+
+    try:
+        stores = {split: FeatureStore.open(run.store(split)) for split in SPLITS}
+    except InputError as error:
+        remedy = f"data.features = {given} must hold {', '.join(f'{split}.zarr' for split in SPLITS)}."
+        raise InputError(error.where, expected=error.expected, found=error.found, remedy=remedy) from error
+    train, views = stores["train"], [view.name for view in run.experiment.extract.views]
+    for store in stores.values():
+        store.require(train.provenance)
+    absent = [view for view in views if view not in train.views()]
+    if absent:
+        raise InputError(train.location, expected=f"features of the view {absent[0]!r}, of extract.views",
+                         found=", ".join(train.views()) or "none",
+                         remedy="Import it with --view, or take it out of extract.views.")  # fmt: skip
+    clips = digest([[train.digests(view) for view in views], stores["dev"].digests(), stores["test"].digests()])
+    return {"features": {"fingerprint": train.fingerprint, "clips": clips}}
 
 
 def run_finetune(run: Run, task: Task) -> Result:

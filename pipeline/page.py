@@ -19,25 +19,28 @@ from pipeline.run import Run
 from train.provenance import versions
 
 CLIPS, FRAMES_A_ROW, ROWS = 3, 7, 2
+SYSTEMS = ("stage1", "stage2")
 
 
-def write_page(run: Run, rows: Sequence[str]) -> Path:
-    """``report.html`` of an experiment whose other stages are done."""
+def write_page(run: Run, rows: Sequence[str], stages: Sequence[str]) -> Path:
+    """``report.html`` of an experiment whose other stages are done.
+
+    Args:
+        rows: what was translated and scored, the systems before the controls.
+        stages: names of the experiment's stages; an earlier config may have left results of others.
+    """
     name = run.experiment.name
-    extracted = run.records.read("extract")
+    finetuned = run.records.read("finetune")
+    features = {**finetuned.inputs.get("extract", {}), **finetuned.inputs.get("features", {})} if finetuned else {}
     return write_report(
         run.folder / "report.html",
         title=f"{name}: {run.dataset.name}, test split",
         scores=read_scores(run.folder / "scores.json"),
-        examples={row: read_predictions(run.folder / "predictions" / f"{row}.jsonl") for row in rows[:2]},
+        examples={row: read_predictions(run.folder / "predictions" / f"{row}.jsonl") for row in rows if row in SYSTEMS},
         provenance={
             "dataset": run.dataset.name,
-            "feature fingerprint": extracted.result["fingerprint"] if extracted else None,
-            "results of the stages": {
-                stage: record.result
-                for stage in ("index", "lm", "visual", "extract", "finetune", "translate", "score")
-                if (record := run.records.read(stage))
-            },
+            "feature fingerprint": features.get("fingerprint"),
+            "results of the stages": {stage: record.result for stage in stages if (record := run.records.read(stage))},
             "versions": versions(),
             "config": run.experiment.model_dump(mode="json"),
         },
@@ -45,8 +48,8 @@ def write_page(run: Run, rows: Sequence[str]) -> Path:
         images=_strips(run),
         curves={
             **_curve(run, "lm", "loss", "language model: denoising loss"),
-            **_curve(run, "visual", "loss", "stage 1: loss"),
-            **_curve(run, "visual", "eval_bleu4", "stage 1: dev BLEU-4"),
+            **(_curve(run, "visual", "loss", "stage 1: loss") if "visual" in stages else {}),
+            **(_curve(run, "visual", "eval_bleu4", "stage 1: dev BLEU-4") if "visual" in stages else {}),
             **_curve(run, "finetune", "loss", "stage 2: loss"),
             **_curve(run, "finetune", "eval_bleu4", "stage 2: dev BLEU-4"),
         },

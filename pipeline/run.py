@@ -80,8 +80,13 @@ class Run:
     def index(self) -> Path:
         return self.folder / "index.parquet"
 
-    def store(self, split: str) -> Path:
-        """Features of a split, in a folder of the fingerprint: features of another encoder are never overwritten."""
+    def store(self, split: str) -> str | Path:
+        """Features of a split, in a folder of the fingerprint: features of another encoder are never overwritten.
+
+        Those that the config gives lie where it says, and are only read.
+        """
+        if (given := self.experiment.data.features) is not None:
+            return f"{given.rstrip('/')}/{split}.zarr"
         extracted = self.records.read("extract")
         if extracted is None:
             raise InputError(self.folder, expected="features", found="none", remedy="Run `slt extract` first.")

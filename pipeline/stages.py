@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pipeline.config import Experiment
 from pipeline.freshness import deciding, sha256_of
 from pipeline.learning import (
     finetune_inputs,
+    given_features,
     lm_inputs,
     prepare_torch,
     run_finetune,
@@ -23,10 +25,17 @@ from pipeline.learning import (
 from pipeline.run import Result, Run, Stage, Task
 
 ROWS = ("stage1", "stage2", "shuffled", "text_prior")
+FROM_PIXELS = ("visual", "extract")
+
+
+def rows(experiment: Experiment) -> tuple[str, ...]:
+    """What is translated and scored: with features from elsewhere there is no stage 1."""
+    return ROWS if experiment.data.features is None else ROWS[1:]
 
 
 def stages(experiment: Experiment) -> list[Stage]:
-    """The stages of an experiment; the language model's own is there when it is trained here."""
+    """The stages of an experiment. The language model's own is there when it is trained here, those that read pixels
+    when the features are made here."""
     own = ("lm",) if experiment.train.lm else ()
     listed = [
         Stage("index", "which clips there are, and whether their frames are whole", (), _index_inputs, run_index),
@@ -42,6 +51,12 @@ def stages(experiment: Experiment) -> list[Stage]:
     if own:
         about = "the language model learns the language from plain text"
         listed.insert(1, Stage("lm", about, ("index",), lm_inputs, run_lm))
+    if experiment.data.features is not None:
+        listed = [
+            dataclasses.replace(stage, needs=tuple(need for need in stage.needs if need not in FROM_PIXELS))
+            for stage in listed
+            if stage.name not in FROM_PIXELS
+        ]
     return listed
 
 
@@ -50,7 +65,9 @@ def _index_inputs(run: Run) -> Mapping[str, Any]:
 
     entry, adapter = run.dataset.entry, dataset_adapter(run.dataset)
     files = [path for split in entry.splits for path in adapter.annotation_files(split)]
+    unread = {} if run.experiment.data.features is None else {"frames": "not looked at"}
     return {
+        **unread,
         "dataset": [run.dataset.name, entry.adapter, entry.language, entry.fps],
         "annotations": [sha256_of(path) for path in files if path.is_file()],
     }
@@ -61,7 +78,7 @@ def run_index(run: Run, task: Task) -> Result:
     from extract.indexing import index_dataset
 
     with task.bars.bar("checking clips", "clips") as tick:
-        counts = index_dataset(run.dataset, run.index, tick)
+        counts = index_dataset(run.dataset, run.index, tick, frames=run.experiment.data.features is None)
     expected = run.dataset.entry.splits
     parts = [f"{split} {n}" + (f" of {expected[split]}" if expected[split] else "") for split, (n, _) in counts.items()]
     failed = sum(bad for _, bad in counts.values())
@@ -118,11 +135,12 @@ def run_extract(run: Run, task: Task) -> Result:
 
 def _translate_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.translate
-    return {"beams": settings.beams, "max_length": settings.max_length, "rows": list(ROWS)}
+    chosen = {"beams": settings.beams, "max_length": settings.max_length, "rows": list(rows(run.experiment))}
+    return {**chosen, **given_features(run)}
 
 
 def run_translate(run: Run, task: Task) -> Result:
-    """The test split to ``predictions/<row>.jsonl``: both stages, and the two sanity rows of stage 2."""
+    """The test split to ``predictions/<row>.jsonl``: the stages, and the two sanity rows of stage 2."""
     from eval.predictions import write_predictions
     from eval.translate import text_prior, translatable, translate_split
     from extract.store import FeatureStore
@@ -131,7 +149,7 @@ def run_translate(run: Run, task: Task) -> Result:
     settings = run.experiment.train.translate
     store, clips = FeatureStore.open(run.store("test")), run.clips("test")
     options = {"beams": settings.beams, "max_length": settings.max_length}
-    paths = {row: run.folder / "predictions" / f"{row}.jsonl" for row in ROWS}
+    paths = {row: run.folder / "predictions" / f"{row}.jsonl" for row in rows(run.experiment)}
     for row, path in paths.items():
         model, tokenizer = _load_translator(run, "stage1" if row == "stage1" else "translator")
         if row == "stage1":
@@ -170,7 +188,7 @@ def run_score(run: Run, task: Task) -> Result:
     references = {clip.id: clip.text for clip in run.clips("test")}
     scores = {
         row: score(complete(read_predictions(run.folder / "predictions" / f"{row}.jsonl"), references), settings)
-        for row in ROWS
+        for row in rows(run.experiment)
     }
     path = write_scores(run.folder / "scores.json", scores)
     return Result([path], sha256_of(path), f"BLEU-4 of stage 2: {scores['stage2'].bleu4:.2f} in {path}")
@@ -184,7 +202,7 @@ def run_report(run: Run, task: Task) -> Result:
     """``report.html``."""
     from pipeline.page import write_page
 
-    path = write_page(run, ROWS)
+    path = write_page(run, rows(run.experiment), [stage.name for stage in stages(run.experiment)])
     return Result([path], sha256_of(path), f"{path}")
 
 
