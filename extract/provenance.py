@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from extract.decoders import decoder_versions
 from extract.encoder import VisualEncoder
 from extract.fingerprint import SCHEMA, canonical_json
-from extract.frames import DECODER
 
 VIEW = "centre crop, first of each group"
 
@@ -51,14 +51,15 @@ def feature_provenance(encoder: VisualEncoder, dtype: str) -> dict[str, Any]:
         dtype: of the stored features, ``float16`` or ``float32``.
     """
     config = encoder.config
+    frames = config.frame_settings
     backbone = {key: value for key, value in config.backbone.items() if key not in _LABELS}
     provenance = {
         "schema": SCHEMA,
         "weights": weights_digest(encoder.state_dict()),
         "encoder": {"backbone": backbone, "temporal": config.temporal, "width": config.width},
-        "frames": config.frame_settings.model_dump(mode="json"),
+        "frames": frames.model_dump(mode="json", exclude={"decoder"}),  # it stands below, with its version
         "view": VIEW,
-        "decoder": DECODER,
+        "decoder": decoder_versions(frames.decoder),
         "dtype": dtype,
     }
     plain: dict[str, Any] = json.loads(canonical_json(provenance))

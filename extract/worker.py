@@ -22,10 +22,11 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from extract.blocks import Block
+from extract.decoders import decoder_versions
 from extract.encoder import VisualEncoder
 from extract.errors import FAILURE_KINDS, ClipError, InputError
 from extract.fingerprint import fingerprint
-from extract.frames import DECODER, read_clip
+from extract.frames import read_clip
 from extract.index import Clip
 from extract.provenance import feature_provenance
 from extract.records import Failure
@@ -84,8 +85,8 @@ def _worker_encoder(directory: str, expected: str, dtype: str) -> VisualEncoder:
         raise InputError(
             f"{directory} on {platform.node()}",
             expected=f"encoder and decoder of fingerprint {expected[:12]}",
-            found=f"{found[:12]} ({DECODER})",
-            remedy="Give every worker the same encoder directory and the same version of OpenCV.",
+            found=f"{found[:12]} ({decoder_versions(encoder.config.frame_settings.decoder)})",
+            remedy="Give every worker the same encoder directory and the same versions of the decoder.",
         )  # fmt: skip
     # TensorFloat-32 moves features by 1e-3, and the quickest algorithm differs from run to run.
     torch.backends.cudnn.allow_tf32 = False

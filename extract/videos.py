@@ -1,0 +1,245 @@
+"""Video files: which frames belong to a clip, and whether the file is whole.
+
+Two decoders give the same frames at the same times (``FrameSettings.decoder``); their pixels differ by rounding and
+chroma filter. A frame belongs to a clip when ``start <= time < end``, its time being the container's time stamp
+relative to the first frame, so that variable frame rates are right. AVI has no time stamps: there, frames are
+counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from extract.decoders import decoder_versions
+from extract.errors import ClipError
+from extract.images import Frame
+from extract.index import Clip
+from extract.opencv_video import OpenCVVideo
+from extract.sampling import sample_stream
+from extract.settings import Decoder, FrameSettings
+
+OVERSHOOT = 0.5
+"""Seconds by which a clip's end may lie past the end of its recording; such a clip ends with the recording."""
+
+# Containers that state the length of the video track. The others state the longest track's, often the sound's.
+_EXACT = {b"RIFF": 0, b"ftyp": 4}
+_FRAMES_SHORT, _SECONDS_SHORT = 2, 0.5
+_LONG = 1e12
+
+
+class Video(Protocol):
+    """An open video file."""
+
+    path: Path
+    fps: float
+    """Mean frame rate as the container states it; 0 when it does not."""
+    count: int
+    """Frames as the container states them, or its duration times ``fps``; 0 when it does not."""
+
+    def pictures(self, start: float, counted: bool) -> Iterator[tuple[float, Callable[[], Frame]]]:
+        """Frames in the order of display, from the first one or from any that is not after ``start``.
+
+        Args:
+            start: seconds after the first frame.
+            counted: begin with the first frame, because frames will be counted.
+
+        Yields:
+            The time in seconds after the first frame, negative when unknown, and a function that makes the picture,
+            a square of RGB, until the next one is asked for.
+
+        Raises:
+            ClipError: ``decode``.
+        """
+
+    def sampled(self, span: Span, every: int, rng: np.random.Generator | None) -> list[Frame] | None:
+        """What ``sample_stream`` would give, by a quicker way; None when there is none for this file."""
+
+    def close(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Span:
+    """A clip's part of a recording, in seconds."""
+
+    start: float
+    end: float
+    """Infinite when the clip has no end of its own."""
+    whole: float
+    """Up to where the container promises frames, less what is forgiven; 0 when it does not say."""
+
+    def begun(self, time: float) -> bool:
+        return _microseconds(time) >= _microseconds(self.start)
+
+    def over(self, time: float) -> bool:
+        return _microseconds(time) >= _microseconds(self.end)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """What a container says of itself, after the check."""
+
+    frames: int
+    fps: float
+    duration: float
+    """Seconds; 0 when the container does not say."""
+
+
+def read_video(
+    path: Path, clip: Clip, settings: FrameSettings, rng: np.random.Generator | None = None
+) -> Iterator[Frame]:
+    """The sampled frames of a clip as squares of ``settings.resize`` pixels, RGB.
+
+    Raises:
+        ClipError: ``missing`` file or times outside of the recording; ``empty`` file or no frame between the times;
+            ``decode`` when it is not a video, has no video track, is damaged, declares too many pixels, or ends more
+            than two frames before the container's duration (half a second where a container states only the
+            duration of its longest track). A shorter clip is never made of a truncated file in silence.
+        InputError: PyAV is asked for and not installed.
+    """
+    with contextlib.closing(_open(path, settings)) as video:
+        counted = _exact(path) == b"RIFF"
+        span = _span(path, clip.start, clip.end, _facts(video))
+        if not counted and (quick := video.sampled(span, settings.keep_every, rng)) is not None:
+            yield from quick
+            return
+        stream = _Stream(video, span, counted)
+        kept = 0
+        for frame in sample_stream(stream.frames(), settings.keep_every, rng):
+            kept += 1
+            yield frame
+        stream.require_whole()
+        if not kept:
+            raise ClipError("empty", f"{path}: no frame between {clip.start} and {clip.end} s")
+
+
+def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
+    """Look at a video file without decoding all of it.
+
+    Checked: it opens, it has a video track whose first frame can be decoded, its last second is there (or, where
+    seeking fails, every frame). Not checked: that the frames between are undamaged; the extraction records that.
+
+    Raises:
+        ClipError: as ``read_video``.
+        InputError: PyAV is asked for and not installed.
+    """
+    with contextlib.closing(_open(path, FrameSettings(decoder=decoder))) as video:
+        counted = _exact(path) == b"RIFF"
+        facts = _facts(video)
+        everything = _span(path, None, None, facts)
+        for _, take in video.pictures(0.0, counted):
+            take()
+            break
+        else:
+            raise ClipError("decode", f"{path}: {decoder} decodes no frame of it")
+        end = _Stream(video, dataclasses.replace(everything, start=max(0.0, facts.duration - 1)), counted)
+        for _ in end.frames():
+            pass
+        if not end.is_whole():
+            slow = _Stream(video, everything, counted)
+            for _ in slow.frames():
+                pass
+            slow.require_whole()
+        return facts
+
+
+def check_span(path: Path, clip: Clip, facts: VideoFacts) -> int:
+    """Frames of a clip, about, from its times and the recording's frame rate.
+
+    Raises:
+        ClipError: ``missing``, the times lie outside of the recording; ``empty``, no time between them.
+    """
+    span = _span(path, clip.start, clip.end, facts)
+    if clip.start is None and clip.end is None:
+        return facts.frames
+    end = min(span.end, facts.duration or _LONG)
+    return max(1, round((end - span.start) * facts.fps)) if facts.fps and end < _LONG else 0
+
+
+class _Stream:
+    """The frames of a span, while account is kept of where they end."""
+
+    def __init__(self, video: Video, span: Span, counted: bool) -> None:
+        self.video, self.span, self.counted = video, span, counted
+        self.decoded = 0
+        self.last = -1.0
+        self.first = -1.0
+        self.over = False
+
+    def frames(self) -> Iterator[Callable[[], Frame]]:
+        step = 1 / (self.video.fps or 25.0)
+        for time, take in self.video.pictures(self.span.start, self.counted):
+            if self.counted or time <= self.last:  # no time stamp, or one that cannot be
+                time = self.last + step if self.decoded else 0.0
+            if not self.decoded:
+                self.first = time
+            self.last = time
+            self.decoded += 1
+            if self.span.over(time):
+                self.over = True
+                return
+            if self.span.begun(time):
+                yield take
+
+    def is_whole(self) -> bool:
+        everything = self.first == 0.0 and self.decoded >= self.video.count - _FRAMES_SHORT
+        shown = self.last + 1 / (self.video.fps or 25.0)
+        return self.over or shown >= min(self.span.whole, self.span.end) or (everything and self.video.count > 0)
+
+    def require_whole(self) -> None:
+        if not self.is_whole():
+            require_end(self.video, self.span, max(self.last, 0.0))
+
+
+def require_end(video: Video, span: Span, last: float) -> None:
+    """
+    Raises:
+        ClipError: ``decode``, the file ends at ``last`` seconds though its container promises more.
+    """
+    if last + 1 / (video.fps or 25.0) < min(span.whole, span.end):
+        promised = f"{video.count} frames, {video.count / video.fps:.2f} s"
+        raise ClipError("decode", f"{video.path}: truncated or damaged: ends at {last:.2f} s, promises {promised}")
+
+
+def _open(path: Path, settings: FrameSettings) -> Video:
+    if not path.exists():
+        raise ClipError("missing", f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise ClipError("empty", f"{path}: zero bytes")
+    if settings.decoder == "opencv":
+        return OpenCVVideo(path, settings)
+    decoder_versions(settings.decoder)  # says what to install
+    from extract.pyav_video import PyAVVideo
+
+    return PyAVVideo(path, settings)
+
+
+def _facts(video: Video) -> VideoFacts:
+    return VideoFacts(video.count, video.fps, video.count / video.fps if video.fps else 0.0)
+
+
+def _span(path: Path, start: float | None, end: float | None, facts: VideoFacts) -> Span:
+    first, last = start or 0.0, np.inf if end is None else end
+    if first < 0 or not first < last:
+        raise ClipError("empty", f"{path}: a clip from {first} to {last} s")
+    if facts.duration and (first >= facts.duration or facts.duration + OVERSHOOT < last < np.inf):
+        raise ClipError("missing", f"{path}: a clip from {first} to {last} s, of a recording of {facts.duration:.2f} s")
+    short = _FRAMES_SHORT / facts.fps if facts.fps and _exact(path) else _SECONDS_SHORT
+    return Span(first, last, max(0.0, facts.duration - short))
+
+
+def _exact(path: Path) -> bytes | None:
+    """The container's magic, if it states the length of its video track."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return next((magic for magic, place in _EXACT.items() if head[place : place + 4] == magic), None)
+
+
+def _microseconds(time: float) -> float:
+    # Time stamps come as fractions from one decoder and as milliseconds from the other: no last bit may decide.
+    return round(time * 1e6) if time < _LONG else np.inf
