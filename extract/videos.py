@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -27,8 +27,7 @@ from extract.settings import Decoder, FrameSettings
 OVERSHOOT = 0.5
 """Seconds by which a clip's end may lie past the end of its recording; such a clip ends with the recording."""
 
-# Containers that state the length of the video track. The others state the longest track's, often the sound's.
-_EXACT = {b"RIFF": 0, b"ftyp": 4}
+_ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _FRAMES_SHORT, _SECONDS_SHORT = 2, 0.5
 _LONG = 1e12
 
@@ -103,7 +102,7 @@ def read_video(
         InputError: PyAV is asked for and not installed.
     """
     with contextlib.closing(_open(path, settings)) as video:
-        counted = _exact(path) == b"RIFF"
+        counted = _container(path) == "avi"
         span = _span(path, clip.start, clip.end, _facts(video))
         if not counted and (quick := video.sampled(span, settings.keep_every, rng)) is not None:
             yield from quick
@@ -121,15 +120,16 @@ def read_video(
 def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
     """Look at a video file without decoding all of it.
 
-    Checked: it opens, it has a video track whose first frame can be decoded, its last second is there (or, where
-    seeking fails, every frame). Not checked: that the frames between are undamaged; the extraction records that.
+    Checked: it opens, it has a video track whose first frame can be decoded, and its last second is there. Every
+    frame is decoded where seeking fails, in AVI, and in containers that do not state a duration (MPEG streams).
+    Not checked otherwise: that the frames between are undamaged; the extraction records that.
 
     Raises:
         ClipError: as ``read_video``.
         InputError: PyAV is asked for and not installed.
     """
     with contextlib.closing(_open(path, FrameSettings(decoder=decoder))) as video:
-        counted = _exact(path) == b"RIFF"
+        counted = _container(path) == "avi"
         facts = _facts(video)
         everything = _span(path, None, None, facts)
         for _, take in video.pictures(0.0, counted):
@@ -137,15 +137,13 @@ def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
             break
         else:
             raise ClipError("decode", f"{path}: {decoder} decodes no frame of it")
-        end = _Stream(video, dataclasses.replace(everything, start=max(0.0, facts.duration - 1)), counted)
-        for _ in end.frames():
-            pass
-        if not end.is_whole():
-            slow = _Stream(video, everything, counted)
-            for _ in slow.frames():
-                pass
-            slow.require_whole()
-        return facts
+        if facts.duration:
+            end = _Stream(video, dataclasses.replace(everything, start=max(0.0, facts.duration - 1)), counted)
+            if end.run_through().is_whole():
+                return facts
+        stream = _Stream(video, everything, counted).run_through()
+        stream.require_whole()
+        return dataclasses.replace(facts, frames=stream.decoded)
 
 
 def check_span(path: Path, clip: Clip, facts: VideoFacts) -> int:
@@ -186,6 +184,11 @@ class _Stream:
             if self.span.begun(time):
                 yield take
 
+    def run_through(self) -> _Stream:
+        for _ in self.frames():
+            pass
+        return self
+
     def is_whole(self) -> bool:
         everything = self.first == 0.0 and self.decoded >= self.video.count - _FRAMES_SHORT
         shown = self.last + 1 / (self.video.fps or 25.0)
@@ -220,7 +223,8 @@ def _open(path: Path, settings: FrameSettings) -> Video:
 
 
 def _facts(video: Video) -> VideoFacts:
-    return VideoFacts(video.count, video.fps, video.count / video.fps if video.fps else 0.0)
+    stated = video.fps and _container(video.path)
+    return VideoFacts(video.count, video.fps, video.count / video.fps if stated else 0.0)
 
 
 def _span(path: Path, start: float | None, end: float | None, facts: VideoFacts) -> Span:
@@ -229,15 +233,22 @@ def _span(path: Path, start: float | None, end: float | None, facts: VideoFacts)
         raise ClipError("empty", f"{path}: a clip from {first} to {last} s")
     if facts.duration and (first >= facts.duration or facts.duration + OVERSHOOT < last < np.inf):
         raise ClipError("missing", f"{path}: a clip from {first} to {last} s, of a recording of {facts.duration:.2f} s")
-    short = _FRAMES_SHORT / facts.fps if facts.fps and _exact(path) else _SECONDS_SHORT
+    short = _SECONDS_SHORT if _container(path) == "matroska" or not facts.fps else _FRAMES_SHORT / facts.fps
     return Span(first, last, max(0.0, facts.duration - short))
 
 
-def _exact(path: Path) -> bytes | None:
-    """The container's magic, if it states the length of its video track."""
+def _container(path: Path) -> Literal["avi", "mp4", "matroska"] | None:
+    """Those containers whose duration is stated; where it is guessed (MPEG streams) it may be far off.
+
+    Matroska states that of the longest track, often the sound's; the others that of the pictures.
+    """
     with path.open("rb") as file:
         head = file.read(8)
-    return next((magic for magic, place in _EXACT.items() if head[place : place + 4] == magic), None)
+    if head[:4] == b"RIFF":
+        return "avi"
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "matroska"
+    return "mp4" if head[4:] in _ATOMS else None
 
 
 def _microseconds(time: float) -> float:
