@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def index_dataset(
             raise InputError(adapter.annotation_files(split)[0], expected=f"clips of split {split!r}", found="none",
                              remedy="Replace it by the file of the release.")  # fmt: skip
         clips += found
-    checked = list(_progress(_check_all(dataset.root, clips, decoder), len(clips), on_clip))
+    checked = list(_progress(check_clips(dataset.root, clips, decoder), len(clips), on_clip))
     write_index(path, checked)
     return {
         split: (len(of), sum(clip.problem is not None for clip in of))
@@ -58,7 +58,8 @@ def index_dataset(
     }
 
 
-def _check_all(root: Path, clips: list[Clip], decoder: Decoder) -> Iterable[Clip]:
+def check_clips(root: Path, clips: Sequence[Clip], decoder: Decoder = "opencv") -> Iterator[Clip]:
+    """The clips with what their files are found to hold: ``n_frames``, ``fps``, or a ``problem``."""
     # Threads: the work is waiting for the file system, and decoding runs without Python's lock. A recording that
     # many clips are cut from is looked at once.
     with ThreadPoolExecutor(16) as pool:
