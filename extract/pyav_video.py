@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 _EXACT = Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 _FILTERS = {"area": Interpolation.AREA, "linear": Interpolation.BILINEAR, "cubic": Interpolation.BICUBIC}
 
+_MAX_HELD = 2**28
+"""Bytes of packets that are held until it is known which frames are kept; of a longer clip, all are decoded."""
+
 av.logging.set_level(None)
 
 
@@ -36,6 +40,7 @@ class PyAVVideo:
     def __init__(self, path: Path, settings: FrameSettings) -> None:
         self.path, self.settings = path, settings
         self._converter = VideoReformatter()
+        self._fresh = True
         try:
             self._container = av.open(str(path))
         except (av.FFmpegError, UnicodeError) as error:
@@ -74,49 +79,53 @@ class PyAVVideo:
         """
         stream = self._rewind(span.start)
         origin = stream.start_time or 0
-        stamps: list[int] = []
+        packets: list[Packet] = []
+        size = 0
         beyond = False
         try:
             for packet in self._container.demux(stream):
-                if packet.size and not packet.is_discard:
+                packets.append(packet)
+                size += packet.size
+                if size > _MAX_HELD:
+                    return None
+                if _shown(packet):
                     if packet.pts is None or packet.dts is None:
                         return None
-                    stamps.append(packet.pts)
                     # No packet is shown before it is decoded: none of the rest belongs to the clip.
                     if span.over(self._seconds(packet.dts, origin, stream)):
                         beyond = True
                         break
         except av.FFmpegError as error:
             raise self._damaged(error) from None
+        stamps = [packet.pts for packet in packets if _shown(packet) and packet.pts is not None]
         if len(set(stamps)) < len(stamps):
             return None
         times = {stamp: self._seconds(stamp, origin, stream) for stamp in sorted(stamps)}
         if span.start and not (stamps and min(times.values()) <= span.start):
             return None  # the seek went too far
         last = max(times.values(), default=0.0)
-        if not beyond and not span.over(last) and last + 1 / (self.fps or 25.0) < min(span.whole, span.end):
+        if not beyond and not span.over(last) and not span.reached(last, self.fps):
             return None
         inside = [stamp for stamp, time in times.items() if span.begun(time) and not span.over(time)]
         wanted = [inside[i] for i in sampled(len(inside), every, copy.deepcopy(rng))]
         require_length(self.path, len(wanted), self.settings.crop)
-        return self._decode(span, wanted) if wanted else None
+        return self._decode(packets, wanted) if wanted else None
 
     def close(self) -> None:
         self._container.close()
 
-    def _decode(self, span: Span, wanted: list[int]) -> list[Frame] | None:
-        stream = self._rewind(span.start)
-        context = stream.codec_context
+    def _decode(self, packets: list[Packet], wanted: list[int]) -> list[Frame] | None:
+        context = packets[0].stream.codec_context
         missing = set(wanted)
         found: dict[int, Frame] = {}
         try:
-            for packet in self._container.demux(stream):
-                context.skip_frame = "NONREF" if packet.size and packet.pts not in missing else "DEFAULT"
-                for frame in packet.decode():
+            for packet in [*packets, None]:  # None: what the decoder still holds
+                context.skip_frame = "NONREF" if packet and packet.size and packet.pts not in missing else "DEFAULT"
+                for frame in context.decode(packet):
                     if frame.pts in missing:
                         found[frame.pts] = self._square(frame)
                         missing.discard(frame.pts)
-                if not missing:
+                if not missing or (packet and not packet.size):  # an empty packet has made it give all
                     break
         except av.FFmpegError as error:
             raise self._damaged(error) from None
@@ -136,8 +145,10 @@ class PyAVVideo:
 
     def _rewind(self, start: float) -> VideoStream:
         """Go to the keyframe before a time, with a decoder that has seen nothing."""
-        self._container.close()
-        self._container = av.open(str(self.path))
+        if not self._fresh:
+            self._container.close()
+            self._container = av.open(str(self.path))
+        self._fresh = False
         stream = self._stream()
         if start > 0 and stream.time_base:
             self._container.seek(int(start / stream.time_base) + (stream.start_time or 0), stream=stream)
@@ -161,6 +172,10 @@ class PyAVVideo:
 
     def _damaged(self, error: av.FFmpegError) -> ClipError:
         return ClipError("decode", f"{self.path}: damaged or truncated ({_reason(error)})")
+
+
+def _shown(packet: Packet) -> bool:
+    return packet.size > 0 and not packet.is_discard
 
 
 def _reason(error: Exception) -> str:

@@ -30,6 +30,8 @@ OVERSHOOT = 0.5
 _ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _FRAMES_SHORT, _SECONDS_SHORT = 2, 0.5
 _LONG = 1e12
+USUAL_FPS = 25.0
+"""Where a container does not state its rate."""
 
 
 class Video(Protocol):
@@ -78,6 +80,10 @@ class Span:
     def over(self, time: float) -> bool:
         return _microseconds(time) >= _microseconds(self.end)
 
+    def reached(self, last: float, fps: float) -> bool:
+        """Whether a file whose last frame is at that time holds all of the clip that its container promises."""
+        return last + 1 / (fps or USUAL_FPS) >= min(self.whole, self.end)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VideoFacts:
@@ -113,6 +119,8 @@ def read_video(
             kept += 1
             yield frame
         stream.require_whole()
+        if not stream.decoded:
+            raise ClipError("decode", f"{path}: {settings.decoder} decodes no frame of it")
         if not kept:
             raise ClipError("empty", f"{path}: no frame between {clip.start} and {clip.end} s")
 
@@ -170,7 +178,7 @@ class _Stream:
         self.over = False
 
     def frames(self) -> Iterator[Callable[[], Frame]]:
-        step = 1 / (self.video.fps or 25.0)
+        step = 1 / (self.video.fps or USUAL_FPS)
         for time, take in self.video.pictures(self.span.start, self.counted):
             if self.counted or time <= self.last:  # no time stamp, or one that cannot be
                 time = self.last + step if self.decoded else 0.0
@@ -190,23 +198,19 @@ class _Stream:
         return self
 
     def is_whole(self) -> bool:
-        everything = self.first == 0.0 and self.decoded >= self.video.count - _FRAMES_SHORT
-        shown = self.last + 1 / (self.video.fps or 25.0)
-        return self.over or shown >= min(self.span.whole, self.span.end) or (everything and self.video.count > 0)
+        # All frames may be there and the last one be shown for long, where the rate varies.
+        everything = self.first == 0.0 and self.decoded >= self.video.count - _FRAMES_SHORT > 0
+        return self.over or everything or self.span.reached(self.last, self.video.fps)
 
     def require_whole(self) -> None:
+        """
+        Raises:
+            ClipError: ``decode``, the file ends though its container promises more.
+        """
         if not self.is_whole():
-            require_end(self.video, self.span, max(self.last, 0.0))
-
-
-def require_end(video: Video, span: Span, last: float) -> None:
-    """
-    Raises:
-        ClipError: ``decode``, the file ends at ``last`` seconds though its container promises more.
-    """
-    if last + 1 / (video.fps or 25.0) < min(span.whole, span.end):
-        promised = f"{video.count} frames, {video.count / video.fps:.2f} s"
-        raise ClipError("decode", f"{video.path}: truncated or damaged: ends at {last:.2f} s, promises {promised}")
+            promised = f"{self.video.count} frames, {self.video.count / self.video.fps:.2f} s"
+            found = f"ends after {max(self.last, 0):.2f} s, promises {promised}"
+            raise ClipError("decode", f"{self.video.path}: truncated or damaged: {found}")
 
 
 def _open(path: Path, settings: FrameSettings) -> Video:
