@@ -34,8 +34,8 @@ class OpenCVVideo:
         self.fps = fps if 0 < fps < 1000 else 0.0
         self.count = int(count) if 0 < count < 2**40 else 0
 
-    def pictures(self, start: float, counted: bool) -> Iterator[tuple[float, Callable[[], Frame]]]:
-        if start > _SEEK and not counted:
+    def pictures(self, start: float) -> Iterator[tuple[float, Callable[[], Frame]]]:
+        if start > _SEEK:
             self._rewind().set(cv2.CAP_PROP_POS_MSEC, 1000 * (start - _BEFORE))
             # Seeking counts frames at the mean rate, so that it misses its aim where the rate varies.
             if self._capture.grab() and self._time() <= start:
@@ -59,7 +59,7 @@ class OpenCVVideo:
         wanted = [inside[i] for i in sampled(len(inside), every, copy.deepcopy(rng))]
         require_length(self.path, len(wanted), self.settings.crop)
         found: list[Frame] = []
-        for time, take in self.pictures(0.0, False):
+        for time, take in self.pictures(0.0):
             if len(found) < len(wanted) and round(time * 1e6) == wanted[len(found)]:
                 found.append(take())
                 if len(found) == len(wanted):

@@ -54,8 +54,8 @@ class PyAVVideo:
             seconds = (self._container.duration or 0) / av.time_base
         self.count = stream.frames or round(seconds * self.fps)
 
-    def pictures(self, start: float, counted: bool) -> Iterator[tuple[float, Callable[[], Frame]]]:
-        for sought in [0.0] if counted or not start else [start, 0.0]:
+    def pictures(self, start: float) -> Iterator[tuple[float, Callable[[], Frame]]]:
+        for sought in [start, 0.0] if start else [0.0]:
             stream = self._rewind(sought)
             pictures = self._pictures(stream)
             first = next(pictures, None)

@@ -27,6 +27,8 @@ from extract.settings import Decoder, FrameSettings
 OVERSHOOT = 0.5
 """Seconds by which a clip's end may lie past the end of its recording; such a clip ends with the recording."""
 
+_SEEKABLE = ("mp4", "matroska")
+"""Containers whose time stamps are written down, so that they can be trusted before and while frames are skipped."""
 _ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _FRAMES_SHORT, _SECONDS_SHORT = 2, 0.5
 _LONG = 1e12
@@ -43,12 +45,11 @@ class Video(Protocol):
     count: int
     """Frames as the container states them, or its duration times ``fps``; 0 when it does not."""
 
-    def pictures(self, start: float, counted: bool) -> Iterator[tuple[float, Callable[[], Frame]]]:
+    def pictures(self, start: float) -> Iterator[tuple[float, Callable[[], Frame]]]:
         """Frames in the order of display, from the first one or from any that is not after ``start``.
 
         Args:
             start: seconds after the first frame.
-            counted: begin with the first frame, because frames will be counted.
 
         Yields:
             The time in seconds after the first frame, negative when unknown, and a function that makes the picture,
@@ -108,12 +109,13 @@ def read_video(
         InputError: PyAV is asked for and not installed.
     """
     with contextlib.closing(_open(path, settings)) as video:
-        counted = _container(path) == "avi"
         span = _span(path, clip.start, clip.end, _facts(video))
-        if not counted and (quick := video.sampled(span, settings.keep_every, rng)) is not None:
-            yield from quick
-            return
-        stream = _Stream(video, span, counted)
+        if _container(path) in _SEEKABLE:
+            quick = video.sampled(span, settings.keep_every, rng)
+            if quick is not None:
+                yield from quick
+                return
+        stream = _Stream(video, span)
         kept = 0
         for frame in sample_stream(stream.frames(), settings.keep_every, rng):
             kept += 1
@@ -137,19 +139,18 @@ def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
         InputError: PyAV is asked for and not installed.
     """
     with contextlib.closing(_open(path, FrameSettings(decoder=decoder))) as video:
-        counted = _container(path) == "avi"
         facts = _facts(video)
         everything = _span(path, None, None, facts)
-        for _, take in video.pictures(0.0, counted):
+        for _, take in video.pictures(0.0):
             take()
             break
         else:
             raise ClipError("decode", f"{path}: {decoder} decodes no frame of it")
         if facts.duration:
-            end = _Stream(video, dataclasses.replace(everything, start=max(0.0, facts.duration - 1)), counted)
+            end = _Stream(video, dataclasses.replace(everything, start=max(0.0, facts.duration - 1)))
             if end.run_through().is_whole():
                 return facts
-        stream = _Stream(video, everything, counted).run_through()
+        stream = _Stream(video, everything).run_through()
         stream.require_whole()
         return dataclasses.replace(facts, frames=stream.decoded)
 
@@ -170,8 +171,8 @@ def check_span(path: Path, clip: Clip, facts: VideoFacts) -> int:
 class _Stream:
     """The frames of a span, while account is kept of where they end."""
 
-    def __init__(self, video: Video, span: Span, counted: bool) -> None:
-        self.video, self.span, self.counted = video, span, counted
+    def __init__(self, video: Video, span: Span) -> None:
+        self.video, self.span, self.container = video, span, _container(video.path)
         self.decoded = 0
         self.last = -1.0
         self.first = -1.0
@@ -179,8 +180,8 @@ class _Stream:
 
     def frames(self) -> Iterator[Callable[[], Frame]]:
         step = 1 / (self.video.fps or USUAL_FPS)
-        for time, take in self.video.pictures(self.span.start, self.counted):
-            if self.counted or time <= self.last:  # no time stamp, or one that cannot be
+        for time, take in self.video.pictures(self.span.start if self.container in _SEEKABLE else 0.0):
+            if self.container == "avi" or time <= self.last:  # no time stamp, or one that cannot be
                 time = self.last + step if self.decoded else 0.0
             if not self.decoded:
                 self.first = time

@@ -145,23 +145,46 @@ def test_a_stream_is_sampled_like_a_list(count: int, every: int, seed: int | Non
         assert first.bit_generator.state == second.bit_generator.state
 
 
-@pytest.mark.parametrize("options", [{"bf": "3"}, {"bf": "0"}, {"x264-params": "b-pyramid=none:open-gop=1:keyint=7"}])
-def test_frames_that_are_skipped_leave_the_others_as_they_are(tmp_path: Path, options: dict[str, str]) -> None:
-    rng = np.random.default_rng(0)
-    with av.open(str(tmp_path / "a.mp4"), "w") as file:
-        stream = file.add_stream("libx264", rate=25, options=options)
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 170, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {"bf": "3"}),
+        ("a.mp4", "libx264", {"bf": "0"}),
+        ("a.mp4", "libx264", {"x264-params": "open-gop=1:keyint=7:min-keyint=7:scenecut=0"}),
+        ("a.mkv", "libx264", {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0"}),
+        ("a.ts", "libx264", {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0"}),
+        ("a.mp4", "libx265", {"x265-params": "log-level=none:keyint=9:min-keyint=9"}),
+        ("a.webm", "libvpx-vp9", {"g": "20", "auto-alt-ref": "1", "lag-in-frames": "16"}),
+        ("a.mp4", "mpeg4", {"bf": "2", "g": "10"}),
+        ("a.mpg", "mpeg2video", {"bf": "2", "g": "10"}),
+    ],
+)
+def test_skipping_and_seeking_leave_the_kept_frames_as_they_are(
+    tmp_path: Path, scene: np.ndarray, name: str, codec: str, options: dict[str, str]
+) -> None:
+    with av.open(str(tmp_path / name), "w") as file:
+        stream = file.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        scene = cv2.GaussianBlur(rng.integers(0, 255, (64, 160, 3), dtype=np.uint8), (0, 0), 2)
         for number in range(60):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(scene[:, number : number + 96].copy(), format="rgb24")))
+            image = np.ascontiguousarray(scene[:, number : number + 96])
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         file.mux(stream.encode(None))
-    every_frame = read_clip(tmp_path, clip("a.mp4"), frames_of("pyav", every=1, side=32))
-    for every in (2, 3, 4, 7):
-        kept = read_clip(tmp_path, clip("a.mp4"), frames_of("pyav", every=every, side=32))
-        np.testing.assert_array_equal(kept, every_frame[::every])
-    cut = read_clip(tmp_path, clip("a.mp4", start=1.0, end=2.0), frames_of("pyav", every=1, side=32))
-    np.testing.assert_array_equal(cut, every_frame[25:50])
-    assert len(np.unique(every_frame, axis=0)) == 60
+    for decoder in DECODERS:
+        every_frame = read_clip(tmp_path, clip(name), frames_of(decoder, every=1, side=32))
+        assert len(np.unique(every_frame, axis=0)) == 60
+        for every in (2, 3, 4, 7):
+            kept = read_clip(tmp_path, clip(name), frames_of(decoder, every=every, side=32))
+            np.testing.assert_array_equal(kept, every_frame[::every])
+        for start in range(0, 58, 1 if decoder == "pyav" else 9):
+            cut = clip(name, start=start / 25, end=(start + 5) / 25)
+            found = read_clip(tmp_path, cut, frames_of(decoder, every=2, side=32))
+            np.testing.assert_array_equal(found, every_frame[start : start + 5 : 2])
 
 
 TIMES = np.cumsum([0, *[40, 20, 100, 300] * 8]).tolist()[:30]
