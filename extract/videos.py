@@ -94,6 +94,10 @@ class VideoFacts:
     fps: float
     duration: float
     """Seconds; 0 when the container does not say."""
+    reached: float = np.inf
+    """Seconds up to which a truncated or damaged file can be read."""
+    problem: str | None = None
+    """What is wrong with the rest of it."""
 
 
 def read_video(
@@ -135,7 +139,7 @@ def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
     Not checked otherwise: that the frames between are undamaged; the extraction records that.
 
     Raises:
-        ClipError: as ``read_video``.
+        ClipError: as ``read_video``, when no frame can be read. One that ends early has a ``problem``.
         InputError: PyAV is asked for and not installed.
     """
     with contextlib.closing(_open(path, FrameSettings(decoder=decoder))) as video:
@@ -150,8 +154,11 @@ def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
             end = _Stream(video, dataclasses.replace(everything, start=max(0.0, facts.duration - 1)))
             if end.run_through().is_whole():
                 return facts
-        stream = _Stream(video, everything).run_through()
-        stream.require_whole()
+        stream = _Stream(video, everything)
+        try:
+            stream.run_through().require_whole()
+        except ClipError as problem:  # the clips of a recording that lie before it can be used
+            return dataclasses.replace(facts, reached=stream.last, problem=problem.detail)
         return dataclasses.replace(facts, frames=stream.decoded)
 
 
@@ -159,9 +166,12 @@ def check_span(path: Path, clip: Clip, facts: VideoFacts) -> int:
     """Frames of a clip, about, from its times and the recording's frame rate.
 
     Raises:
-        ClipError: ``missing``, the times lie outside of the recording; ``empty``, no time between them.
+        ClipError: ``missing``, the times lie outside of the recording; ``empty``, no time between them; ``decode``,
+            they lie in the part of a file that cannot be read.
     """
     span = _span(path, clip.start, clip.end, facts)
+    if facts.problem and span.end > facts.reached:
+        raise ClipError("decode", facts.problem)
     if clip.start is None and clip.end is None:
         return facts.frames
     end = min(span.end, facts.duration or _LONG)

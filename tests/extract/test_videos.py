@@ -321,7 +321,9 @@ def test_what_lies_before_the_cut_of_a_truncated_recording_can_be_used(tmp_path:
     path = write_video(tmp_path / "a.mkv", 150, g="10")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.6)])
-    assert_greys(greys(tmp_path, clip("a.mkv", start=0.4, end=0.8), frames_of(decoder)), [10, 14, 18])
+    early = clip("a.mkv", start=0.4, end=0.8)
+    assert_greys(greys(tmp_path, early, frames_of(decoder)), [10, 14, 18])
+    assert check_span(path, early, check_video(path, decoder)) == 10
     expect("decode", tmp_path, clip("a.mkv", start=4.0, end=5.0), decoder, "promises 150 frames")
 
 
