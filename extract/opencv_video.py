@@ -26,6 +26,8 @@ _SEEK, _BEFORE = 4.0, 2.0
 class OpenCVVideo:
     """An open file; see ``extract.videos.Video``."""
 
+    errors: tuple[type[Exception], ...] = (cv2.error,)
+
     def __init__(self, path: Path, settings: FrameSettings) -> None:
         self.path, self.settings = path, settings
         self._capture = self._open()

@@ -37,13 +37,16 @@ av.logging.set_level(None)
 class PyAVVideo:
     """An open file; see ``extract.videos.Video``."""
 
+    # Not ffmpeg's alone: a file that gives other tracks when it is opened again, or numbers out of any range.
+    errors: tuple[type[Exception], ...] = (av.FFmpegError, IndexError, ValueError, ArithmeticError)
+
     def __init__(self, path: Path, settings: FrameSettings) -> None:
         self.path, self.settings = path, settings
         self._converter = VideoReformatter()
         self._fresh = True
         try:
             self._container = av.open(str(path))
-        except (av.FFmpegError, UnicodeError) as error:
+        except self.errors as error:
             raise ClipError("decode", f"{path}: not a video that PyAV can open ({_reason(error)})") from None
         stream = self._stream()
         rate = stream.average_rate or stream.guessed_rate
@@ -66,11 +69,8 @@ class PyAVVideo:
 
     def _pictures(self, stream: VideoStream) -> Iterator[tuple[float, Callable[[], Frame]]]:
         origin = stream.start_time or 0
-        try:
-            for frame in self._container.decode(stream):
-                yield self._seconds(frame.pts, origin, stream), functools.partial(self._square, frame)
-        except av.FFmpegError as error:
-            raise self._damaged(error) from None
+        for frame in self._container.decode(stream):
+            yield self._seconds(frame.pts, origin, stream), functools.partial(self._square, frame)
 
     def sampled(self, span: Span, every: int, rng: np.random.Generator | None) -> list[Frame] | None:
         """Reads the time stamps first, then decodes the frames that are kept and those they refer to.
@@ -82,21 +82,18 @@ class PyAVVideo:
         packets: list[Packet] = []
         size = 0
         beyond = False
-        try:
-            for packet in self._container.demux(stream):
-                packets.append(packet)
-                size += packet.size
-                if size > _MAX_HELD:
+        for packet in self._container.demux(stream):
+            packets.append(packet)
+            size += packet.size
+            if size > _MAX_HELD:
+                return None
+            if _shown(packet):
+                if packet.pts is None or packet.dts is None:
                     return None
-                if _shown(packet):
-                    if packet.pts is None or packet.dts is None:
-                        return None
-                    # No packet is shown before it is decoded: none of the rest belongs to the clip.
-                    if span.over(self._seconds(packet.dts, origin, stream)):
-                        beyond = True
-                        break
-        except av.FFmpegError as error:
-            raise self._damaged(error) from None
+                # No packet is shown before it is decoded: none of the rest belongs to the clip.
+                if span.over(self._seconds(packet.dts, origin, stream)):
+                    beyond = True
+                    break
         stamps = [packet.pts for packet in packets if _shown(packet) and packet.pts is not None]
         if len(set(stamps)) < len(stamps):
             return None
@@ -118,17 +115,14 @@ class PyAVVideo:
         context = packets[0].stream.codec_context
         missing = set(wanted)
         found: dict[int, Frame] = {}
-        try:
-            for packet in [*packets, None]:  # None: what the decoder still holds
-                context.skip_frame = "NONREF" if packet and packet.size and packet.pts not in missing else "DEFAULT"
-                for frame in context.decode(packet):
-                    if frame.pts in missing:
-                        found[frame.pts] = self._square(frame)
-                        missing.discard(frame.pts)
-                if not missing or (packet and not packet.size):  # an empty packet has made it give all
-                    break
-        except av.FFmpegError as error:
-            raise self._damaged(error) from None
+        for packet in [*packets, None]:  # None: what the decoder still holds
+            context.skip_frame = "NONREF" if packet and packet.size and packet.pts not in missing else "DEFAULT"
+            for frame in context.decode(packet):
+                if frame.pts in missing:
+                    found[frame.pts] = self._square(frame)
+                    missing.discard(frame.pts)
+            if not missing or (packet and not packet.size):  # an empty packet has made it give all
+                break
         return None if missing else [found[stamp] for stamp in wanted]
 
     def _stream(self) -> VideoStream:
@@ -169,9 +163,6 @@ class PyAVVideo:
         square = converted.to_ndarray().astype(np.uint8, copy=False)
         # The display matrix turns by quarters; of a square, turning after the resize is the same.
         return np.rot90(square, round(frame.rotation / 90)) if frame.rotation else square
-
-    def _damaged(self, error: av.FFmpegError) -> ClipError:
-        return ClipError("decode", f"{self.path}: damaged or truncated ({_reason(error)})")
 
 
 def _shown(packet: Packet) -> bool:

@@ -62,6 +62,9 @@ class Video(Protocol):
     def sampled(self, span: Span, every: int, rng: np.random.Generator | None) -> list[Frame] | None:
         """What ``sample_stream`` would give, by a quicker way; None when there is none for this file."""
 
+    errors: tuple[type[Exception], ...]
+    """What the library raises at damaged files, anywhere."""
+
     def close(self) -> None: ...
 
 
@@ -112,7 +115,7 @@ def read_video(
             duration of its longest track). A shorter clip is never made of a truncated file in silence.
         InputError: PyAV is asked for and not installed.
     """
-    with contextlib.closing(_open(path, settings)) as video:
+    with contextlib.closing(_open(path, settings)) as video, _named(path, video.errors):
         span = _span(path, clip.start, clip.end, _facts(video))
         if _container(path) in _SEEKABLE:
             quick = video.sampled(span, settings.keep_every, rng)
@@ -124,9 +127,9 @@ def read_video(
         for frame in sample_stream(stream.frames(), settings.keep_every, rng):
             kept += 1
             yield frame
-        stream.require_whole()
         if not stream.decoded:
             raise ClipError("decode", f"{path}: {settings.decoder} decodes no frame of it")
+        stream.require_whole()
         if not kept:
             raise ClipError("empty", f"{path}: no frame between {clip.start} and {clip.end} s")
 
@@ -142,7 +145,7 @@ def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
         ClipError: as ``read_video``, when no frame can be read. One that ends early has a ``problem``.
         InputError: PyAV is asked for and not installed.
     """
-    with contextlib.closing(_open(path, FrameSettings(decoder=decoder))) as video:
+    with contextlib.closing(_open(path, FrameSettings(decoder=decoder))) as video, _named(path, video.errors):
         facts = _facts(video)
         everything = _span(path, None, None, facts)
         for _, take in video.pictures(0.0):
@@ -152,13 +155,16 @@ def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
             raise ClipError("decode", f"{path}: {decoder} decodes no frame of it")
         if facts.duration:
             end = _Stream(video, dataclasses.replace(everything, start=max(0.0, facts.duration - 1)))
-            if end.run_through().is_whole():
-                return facts
+            with contextlib.suppress(ClipError, *video.errors):  # what is wrong shows below, and where
+                if end.run_through().is_whole():
+                    return facts
         stream = _Stream(video, everything)
+        refused: tuple[type[Exception], ...] = (ClipError, *video.errors)
         try:
             stream.run_through().require_whole()
-        except ClipError as problem:  # the clips of a recording that lie before it can be used
-            return dataclasses.replace(facts, reached=stream.last, problem=problem.detail)
+        except refused as problem:  # the clips of a recording that lie before it can be used
+            detail = problem.detail if isinstance(problem, ClipError) else f"{path}: damaged: {problem}"
+            return dataclasses.replace(facts, reached=stream.last, problem=detail)
         return dataclasses.replace(facts, frames=stream.decoded)
 
 
@@ -219,8 +225,7 @@ class _Stream:
             ClipError: ``decode``, the file ends though its container promises more.
         """
         if not self.is_whole():
-            promised = f"{self.video.count} frames, {self.video.count / self.video.fps:.2f} s"
-            found = f"ends after {max(self.last, 0):.2f} s, promises {promised}"
+            found = f"ends after {self.last:.2f} s, promises {self.video.count} frames"
             raise ClipError("decode", f"{self.video.path}: truncated or damaged: {found}")
 
 
@@ -235,6 +240,15 @@ def _open(path: Path, settings: FrameSettings) -> Video:
     from extract.pyav_video import PyAVVideo
 
     return PyAVVideo(path, settings)
+
+
+@contextlib.contextmanager
+def _named(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    try:
+        yield
+    except errors as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ClipError("decode", f"{path}: damaged or truncated ({type(error).__name__}: {reason})") from None
 
 
 def _facts(video: Video) -> VideoFacts:

@@ -168,6 +168,7 @@ def peak_megabytes() -> float:
 def test_good_clips_get_features_and_bad_ones_their_kind(
     root: Path, split: list[Clip], encoder_dir: Path, client: Client, tmp_path: Path
 ) -> None:
+    client.wait_for_workers(2)  # another test may have killed one
     workers = dict(client.run(os.getpid))
     summary = extract_split(split, len(split), root, encoder_dir, tmp_path / "s.zarr", EXACT, client)
     store = FeatureStore.open(tmp_path / "s.zarr")

@@ -1,7 +1,9 @@
 """Video files by both decoders: real files of many codecs, whole and damaged."""
 
+import contextlib
 import dataclasses
 import struct
+import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -356,6 +358,25 @@ def test_damage_in_the_middle_is_a_failure(tmp_path: Path, decoder: str) -> None
     with pytest.raises(ClipError, match=r"a\.mp4.*damaged") as raised:
         read_clip(tmp_path, clip("a.mp4"), frames_of(decoder))
     assert raised.value.kind == "decode"
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "mpeg4.avi", "h264.ts", "fragmented.mp4"])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_damage_ends_in_frames_or_in_a_clip_error(library: Path, name: str, data: st.DataObject) -> None:
+    damaged = bytearray((library / name).read_bytes())
+    places = st.integers(0, len(damaged) - 1) | st.integers(0, 600) | st.integers(len(damaged) - 600, len(damaged) - 1)
+    for place, value in data.draw(st.dictionaries(places, st.integers(0, 255), min_size=1, max_size=12)).items():
+        damaged[place] = value
+    del damaged[data.draw(st.integers(1, len(damaged))) :]
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "a.mp4").write_bytes(damaged)
+        for decoder in DECODERS:
+            with contextlib.suppress(ClipError):  # any other error fails
+                found = read_clip(Path(folder), clip("a.mp4"), frames_of(decoder))
+                assert found.shape[1:] == (3, 16, 16)
+            with contextlib.suppress(ClipError):
+                assert check_video(Path(folder, "a.mp4"), decoder).frames >= 0
 
 
 def write_sound(path: Path) -> None:
