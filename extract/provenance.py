@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from extract.decoders import decoder_versions
 from extract.encoder import VisualEncoder
 from extract.fingerprint import SCHEMA, canonical_json
-from extract.frames import DECODER
 from extract.settings import Level
 
 VIEW = "plain: first of each group, centre crop; others by name in the commits"
@@ -53,6 +53,7 @@ def feature_provenance(encoder: VisualEncoder, dtype: str, level: Level = "sign"
         dtype: of the stored features, ``float16`` or ``float32``.
     """
     config = encoder.config
+    frames = config.frame_settings
     backbone = {key: value for key, value in config.backbone.items() if key not in _LABELS}
     states = {key: value for key, value in config.states.items() if key not in _LABELS} if config.states else None
     provenance = {
@@ -60,9 +61,9 @@ def feature_provenance(encoder: VisualEncoder, dtype: str, level: Level = "sign"
         "weights": weights_digest(encoder.state_dict()),
         "encoder": {"backbone": backbone, "temporal": config.temporal, "width": config.width, "states": states},
         "features": level,
-        "frames": config.frame_settings.model_dump(mode="json"),
+        "frames": frames.model_dump(mode="json", exclude={"decoder"}),  # it stands below, with its version
         "view": VIEW,
-        "decoder": DECODER,
+        "decoder": decoder_versions(frames.decoder),
         "dtype": dtype,
     }
     plain: dict[str, Any] = json.loads(canonical_json(provenance))

@@ -25,9 +25,15 @@ class DataSettings(Settings):
     )
 
 
+Decoder = Literal["opencv", "pyav"]
+
+
 class FrameSettings(Settings):
     """From a clip's frames to what the encoder sees. Part of the feature fingerprint."""
 
+    decoder: Decoder = "opencv"
+    """Of video files [?]; frame folders are always read by OpenCV. ``pyav`` needs the extra ``video`` and is the
+    quicker one, because it does not decode all of what sampling drops."""
     keep_every: Annotated[int, Field(ge=1)] = 4
     """Keep one frame of every so many: 4 [P]. The first of each group outside training, a random one in it [?]."""
     resize: Annotated[int, Field(ge=8)] = 256
@@ -35,7 +41,8 @@ class FrameSettings(Settings):
     crop: Annotated[int, Field(ge=8)] = 224
     """Side of the crop, in pixels [P]: centre outside training, random in it [?, as GFSLT-VLP]."""
     interpolation: Literal["area", "linear", "cubic"] = "area"
-    """OpenCV's resize filter [?]. PIL's filters differ and would move the features."""
+    """Resize filter [?]: OpenCV's, and for ``pyav`` that of the same name in ffmpeg. PIL's differ and would move
+    the features."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     """Normalisation of RGB in 0..1: ImageNet's [?, as GFSLT-VLP]."""

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extract.blocks import Block
+from extract.decoders import decoder_versions
 from extract.errors import FAILURE_KINDS, ClipError, InputError
 from extract.extractor import Extractor, load_encoder
 from extract.fingerprint import fingerprint
-from extract.frames import DECODER, read_clip
+from extract.frames import read_clip
 from extract.index import Clip
 from extract.provenance import feature_provenance
 from extract.records import Failure
@@ -60,8 +61,8 @@ def _extractor(directory: str, expected: str, settings: ExtractSettings) -> Extr
         raise InputError(
             f"{directory} on {platform.node()}",
             expected=f"encoder and decoder of fingerprint {expected[:12]}",
-            found=f"{found[:12]} ({DECODER})",
-            remedy="Give every worker the same encoder directory and the same version of OpenCV.",
+            found=f"{found[:12]} ({decoder_versions(encoder.config.frame_settings.decoder)})",
+            remedy="Give every worker the same encoder directory and the same versions of the decoder.",
         )  # fmt: skip
     return Extractor(encoder, settings)
 

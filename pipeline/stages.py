@@ -69,6 +69,7 @@ def _index_inputs(run: Run) -> Mapping[str, Any]:
     return {
         **unread,
         "dataset": [run.dataset.name, entry.adapter, entry.language, entry.fps],
+        "decoder": run.experiment.frames.decoder,
         "annotations": [sha256_of(path) for path in files if path.is_file()],
     }
 
@@ -78,7 +79,13 @@ def run_index(run: Run, task: Task) -> Result:
     from extract.indexing import index_dataset
 
     with task.bars.bar("checking clips", "clips") as tick:
-        counts = index_dataset(run.dataset, run.index, tick, frames=run.experiment.data.features is None)
+        counts = index_dataset(
+            run.dataset,
+            run.index,
+            tick,
+            run.experiment.frames.decoder,
+            frames=run.experiment.data.features is None,
+        )
     expected = run.dataset.entry.splits
     parts = [f"{split} {n}" + (f" of {expected[split]}" if expected[split] else "") for split, (n, _) in counts.items()]
     failed = sum(bad for _, bad in counts.values())

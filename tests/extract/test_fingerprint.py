@@ -2,10 +2,14 @@
 
 import doctest
 import hashlib
+import json
 import struct
 import subprocess
 import sys
+import textwrap
 
+import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import extract.fingerprint as module
+from extract.decoders import decoder_versions
 from extract.encoder import VisualEncoder
 from extract.fingerprint import (
     canonical_json,
@@ -115,6 +120,7 @@ def test_an_encoder_keeps_its_fingerprint_when_it_is_saved(tmp_path):
             "float16",
             {"frames.interpolation"},
         ),
+        ({"frames": FrameSettings(resize=32, crop=28, decoder="pyav")}, "float16", {"decoder"}),
         ({}, "float32", {"dtype"}),
         ({"width": 8}, "float16", {"encoder.width", "weights"}),
         ({"temporal": (TemporalLayer(pool=2),)}, "float16", {"encoder.temporal.0.pool"}),
@@ -125,6 +131,46 @@ def test_what_decides_features_is_named(changed, dtype, named):
     other = feature_provenance(tiny_encoder(**changed), dtype)
     assert fingerprint(base) != fingerprint(other)
     assert set(differences(base, other)) == named
+
+
+def test_an_encoder_that_was_saved_without_a_decoder_keeps_its_fingerprint(tmp_path):
+    encoder = tiny_encoder()
+    encoder.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["frames"].pop("decoder") == "opencv"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    again = VisualEncoder.from_pretrained(tmp_path)
+    assert again.config.frame_settings.decoder == "opencv"
+    assert feature_provenance(again, "float16") == feature_provenance(encoder, "float16")
+
+
+def test_the_decoder_is_named_with_the_versions_that_decide_pixels():
+    opencv, pyav = decoder_versions("opencv"), decoder_versions("pyav")
+    assert opencv == f"opencv {cv2.__version__}"
+    for part in (f"pyav {av.__version__}", "libavcodec 6", "libswscale ", opencv):
+        assert part in pyav
+
+
+def test_without_pyav_videos_and_folders_are_read_by_opencv():
+    code = """
+        import sys
+        sys.modules["av"] = None
+        from extract.decoders import decoder_versions
+        from extract.errors import InputError
+        import extract.frames, extract.worker, extract.indexing
+        print(decoder_versions("opencv"))
+        try:
+            decoder_versions("pyav")
+        except InputError as error:
+            print(error)
+    """
+    found = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    version, refusal = found.stdout.splitlines()
+    assert version == decoder_versions("opencv")
+    assert refusal == (
+        "frames.decoder pyav: expected the package av, found none installed. "
+        "Install the extra `video`, or set frames.decoder to opencv."
+    )
 
 
 def test_one_changed_weight_is_another_fingerprint():

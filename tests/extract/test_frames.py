@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.errors import ClipError
-from extract.frames import check_frames, list_frames, read_clip, sampled
+from extract.frames import read_clip
+from extract.images import check_folder, list_frames
 from extract.index import Clip
+from extract.sampling import sampled
 from extract.settings import FrameSettings
 
 SMALL = FrameSettings(keep_every=4, resize=20, crop=16)
@@ -108,7 +110,7 @@ def test_a_damaged_folder_is_named(tmp_path: Path, damage: object, kind: str, sa
     write_frames(tmp_path / "a", 8)
     damage(tmp_path / "a")  # type: ignore[operator]
     with pytest.raises(ClipError, match=says) as raised:
-        check_frames(tmp_path / "a")
+        check_folder(tmp_path / "a")
     assert raised.value.kind == kind
 
 
@@ -116,7 +118,7 @@ def test_a_truncated_png_is_a_decode_failure_not_a_grey_picture(tmp_path: Path) 
     write_frames(tmp_path / "a", 4)
     path = tmp_path / "a/images0001.png"
     path.write_bytes(path.read_bytes()[:-20])
-    for look in (lambda: check_frames(tmp_path / "a"), lambda: read_clip(tmp_path, clip("a"), SMALL)):
+    for look in (lambda: check_folder(tmp_path / "a"), lambda: read_clip(tmp_path, clip("a"), SMALL)):
         with pytest.raises(ClipError, match=r"images0001\.png.*truncated"):
             look()
 

@@ -15,9 +15,10 @@ from extract.blocks import Block
 from extract.encoder import VisualEncoder
 from extract.errors import InputError
 from extract.extractor import cached_width, load_encoder
-from extract.frames import read_clip, sampled
+from extract.frames import read_clip
 from extract.index import Clip
 from extract.provenance import feature_provenance
+from extract.sampling import sampled
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings, View
 from extract.store import FeatureStore
 from extract.worker import extract_block
