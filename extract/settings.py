@@ -82,3 +82,6 @@ class ExtractSettings(Settings):
     """Share of a split's clips that may fail before the job stops with an error."""
     retry_failed: bool = False
     """Try clips again that an earlier run recorded as failures."""
+    store: str | None = None
+    """Folder or URL, such as ``s3://bucket/prefix``, under which the features are kept; default: ``features`` in the
+    experiment's folder."""

@@ -186,7 +186,8 @@ class FeatureStore:
         if not clips:
             return
         lengths = [len(array) for _, array in clips]
-        group, size = arrays.write(storage, block_id, np.concatenate([array for _, array in clips]), lengths)
+        with records.reaching(storage):
+            group, size = arrays.write(storage, block_id, np.concatenate([array for _, array in clips]), lengths)
         commit = Commit(
             block=block_id,
             group=group,
@@ -205,8 +206,9 @@ class FeatureStore:
     def forget_failures(self, ids: Iterable[str]) -> None:
         """Delete the failure records of these clips, so that they are wanted again."""
         storage = self._storage.with_read_only(False)
-        for id in ids:
-            sync(storage.delete(records.failure_key(id)))
+        with records.reaching(storage):
+            for id in ids:
+                sync(storage.delete(records.failure_key(id)))
 
     def verify(self) -> list[str]:
         """Read and re-hash all that is committed: one line per problem, none when the store is whole."""
@@ -254,7 +256,8 @@ class FeatureStore:
         deleted = []
         for group in self._orphans():
             if time.time() - arrays.began(storage, group) > grace_seconds:
-                sync(storage.delete_dir(group))
+                with records.reaching(storage):
+                    sync(storage.delete_dir(group))
                 deleted.append(group)
         return deleted
 

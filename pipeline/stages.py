@@ -76,7 +76,7 @@ def _extract_inputs(run: Run) -> Mapping[str, Any]:
 
 
 def run_extract(run: Run, task: Task) -> Result:
-    """Every clip once through the frozen encoder, to ``features/<fingerprint>/<split>.zarr``."""
+    """Every clip once through the frozen encoder, to ``<store>/<fingerprint>/<split>.zarr``."""
     from extract.fingerprint import fingerprint
     from extract.job import Progress, extract_split, local_cluster
     from extract.provenance import feature_provenance
@@ -85,7 +85,7 @@ def run_extract(run: Run, task: Task) -> Result:
 
     settings, encoder = run.experiment.extract, run.folder / "encoder"
     name = fingerprint(feature_provenance(load_encoder(encoder), settings.dtype))
-    folder = run.folder / "features" / name[:16]
+    places = {split: run.place(name, split) for split in SPLITS}
     found, failed, clips, seconds = {}, 0, 0, 0.0
     with local_cluster(settings.workers) as client:
         for split in SPLITS:
@@ -96,10 +96,10 @@ def run_extract(run: Run, task: Task) -> Result:
                     tick(progress.done, progress.total, {"clips/s": progress.clips_per_second})
 
                 summary = extract_split(
-                    wanted, len(wanted), run.dataset.root, encoder, folder / f"{split}.zarr", settings, client,
+                    wanted, len(wanted), run.dataset.root, encoder, places[split], settings, client,
                     on_progress=show,
                 )  # fmt: skip
-            found[split] = FeatureStore.open(folder / f"{split}.zarr").lengths()
+            found[split] = FeatureStore.open(places[split]).lengths()
             failed += sum(summary.failed.values())
             clips, seconds = clips + summary.extracted, seconds + summary.seconds
             if summary.failed:
@@ -107,8 +107,8 @@ def run_extract(run: Run, task: Task) -> Result:
                 task.bars.say(f"  [yellow]{split}: clips without features: {kinds}[/yellow]")
     identity = {"fingerprint": name, "clips": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()}
     rate = f", {clips / seconds:.0f} clips/s" if clips else ""
-    said = f"{sum(map(len, found.values()))} clips in {folder} ({clips} new{rate})"
-    return Result([folder / f"{split}.zarr" for split in SPLITS], identity, said, failed)
+    said = f"{sum(map(len, found.values()))} clips in {str(places["train"]).rpartition("/")[0]} ({clips} new{rate})"
+    return Result(list(places.values()), identity, said, failed)
 
 
 def _translate_inputs(run: Run) -> Mapping[str, Any]:
