@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
 import os
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
-import dask
-from dask.system import CPU_COUNT
-from distributed import Client, Future, KilledWorker, LocalCluster, wait
+from distributed import CancelledError, Client, Future, KilledWorker, wait
 
 from extract.blocks import Block, plan_blocks
-from extract.errors import SltError
+from extract.cluster import check_workers
+from extract.errors import InputError, SltError
 from extract.index import Clip
 from extract.provenance import feature_provenance
 from extract.records import Failure
@@ -62,33 +58,6 @@ class Progress:
     """Of this run."""
 
 
-@contextlib.contextmanager
-def local_cluster(workers: int | None = None) -> Iterator[Client]:
-    """A client of a cluster on this machine: processes of one thread each, one per core by default."""
-    with (
-        tempfile.TemporaryDirectory(prefix="slt-dask-") as folder,
-        dask.config.set(
-            {
-                # A block that took two workers with it is divided to find the clip.
-                "distributed.scheduler.allowed-failures": 1,
-                # One task at a worker: one that waits there would be blamed for the death of its neighbour.
-                "distributed.scheduler.worker-saturation": 1.0,
-            }
-        ),
-        LocalCluster(
-            n_workers=workers or CPU_COUNT,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,  # no limit: Dask would restart workers for the memory of torch
-            dashboard_address="127.0.0.1:0",  # any free port: two jobs may share a machine
-            local_directory=folder,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
 def extract_split(
     clips: Iterable[Clip],
     total: int,
@@ -110,7 +79,8 @@ def extract_split(
         on_progress: called after each block.
 
     Raises:
-        InputError: the encoder cannot be loaded, or the store holds features that were made differently.
+        InputError: the encoder cannot be loaded, the store holds features that were made differently, a worker
+            does not see what it needs, or the scheduler is gone.
         FailureRateError: too many clips failed.
     """
     encoder = load_encoder(encoder_dir)
@@ -125,12 +95,18 @@ def extract_split(
     blocks = plan_blocks(wanted, encoder.config.frame_settings.keep_every, settings.block_frames)
     arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
 
+    check_workers(client, *arguments[:4])
+
     def submit(block: Block) -> Future:
         # Not pure: the same block may have been extracted before, into another store.
         return client.submit(extract_block, block, *arguments, pure=False, retries=1)
 
-    suspects = _extract_window(blocks, submit, client, tally)
-    _extract_alone(suspects, submit, store, tally)
+    try:
+        suspects = _extract_window(blocks, submit, client, tally)
+        _extract_alone(suspects, submit, store, tally)
+    except CancelledError as error:
+        raise InputError(f"scheduler {client.scheduler.address}", expected="an answer", found="a lost connection",
+                         remedy="What is extracted is kept: run it again to go on.") from error  # fmt: skip
     return tally.finish()
 
 

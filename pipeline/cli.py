@@ -199,7 +199,9 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
         show_scores(run, as_json)
     later = [stage.name for stage in listed[listed.index(chosen[0]) + 1 :]]
     if later:
-        typer.echo(f"{', '.join(str(run.records.located(o)) for o in record.outputs)}; next stage: {later[0]}", err=True)
+        typer.echo(
+            f"{', '.join(str(run.records.located(o)) for o in record.outputs)}; next stage: {later[0]}", err=True
+        )
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 

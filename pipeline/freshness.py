@@ -15,6 +15,9 @@ from extract.settings import Settings
 EXECUTION = frozenset(
     {
         "workers",
+        "scheduler",
+        "cluster",
+        "wait_seconds",
         "threads",
         "checkpoint_every",
         "batch_frames",

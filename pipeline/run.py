@@ -160,8 +160,8 @@ class Run:
         return record.failed
 
     def _state(self, stage: Stage) -> tuple[State, str]:
-        """State of one stage by itself. Where its inputs are not at hand, a machine without the videos say, or the object
-        store of its outputs cannot be reached, what it left counts as done."""
+        """State of one stage by itself. Where its inputs are not at hand, a machine without the videos say, or an
+        object store cannot be reached, what it left counts as done."""
         try:
             return self.records.state(stage.name, self.inputs(stage))
         except InputError as error:

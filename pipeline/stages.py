@@ -77,8 +77,9 @@ def _extract_inputs(run: Run) -> Mapping[str, Any]:
 
 def run_extract(run: Run, task: Task) -> Result:
     """Every clip once through the frozen encoder, to ``<store>/<fingerprint>/<split>.zarr``."""
+    from extract.cluster import open_cluster
     from extract.fingerprint import fingerprint
-    from extract.job import Progress, extract_split, local_cluster
+    from extract.job import Progress, extract_split
     from extract.provenance import feature_provenance
     from extract.store import FeatureStore
     from extract.worker import load_encoder
@@ -87,7 +88,7 @@ def run_extract(run: Run, task: Task) -> Result:
     name = fingerprint(feature_provenance(load_encoder(encoder), settings.dtype))
     places = {split: run.place(name, split) for split in SPLITS}
     found, failed, clips, seconds = {}, 0, 0, 0.0
-    with local_cluster(settings.workers) as client:
+    with open_cluster(settings, lambda line: task.bars.say(f"  [yellow]{line}[/yellow]")) as client:
         for split in SPLITS:
             wanted = run.clips(split)
             with task.bars.bar(split, "clips") as tick:
@@ -107,7 +108,7 @@ def run_extract(run: Run, task: Task) -> Result:
                 task.bars.say(f"  [yellow]{split}: clips without features: {kinds}[/yellow]")
     identity = {"fingerprint": name, "clips": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()}
     rate = f", {clips / seconds:.0f} clips/s" if clips else ""
-    said = f"{sum(map(len, found.values()))} clips in {str(places["train"]).rpartition("/")[0]} ({clips} new{rate})"
+    said = f"{sum(map(len, found.values()))} clips in {str(places['train']).rpartition('/')[0]} ({clips} new{rate})"
     return Result(list(places.values()), identity, said, failed)
 
 

@@ -19,11 +19,12 @@ import torch
 from distributed import WorkerPlugin
 
 from extract.blocks import plan_blocks
+from extract.cluster import local_cluster
 from extract.encoder import VisualEncoder
 from extract.errors import InputError
 from extract.frames import read_clip
 from extract.index import Clip, write_index
-from extract.job import FailureRateError, Progress, extract_split, local_cluster
+from extract.job import FailureRateError, Progress, extract_split
 from extract.provenance import feature_provenance
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
 from extract.store import FeatureStore
@@ -170,8 +171,9 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
 
 SCRIPT = """
     import sys
+    from extract.cluster import local_cluster
     from extract.index import ClipIndex
-    from extract.job import extract_split, local_cluster
+    from extract.job import extract_split
     from extract.settings import ExtractSettings
 
     if __name__ == "__main__":

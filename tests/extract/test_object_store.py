@@ -15,8 +15,9 @@ import boto3
 import numpy as np
 import pytest
 
+from extract.cluster import local_cluster
 from extract.errors import InputError
-from extract.job import extract_split, local_cluster
+from extract.job import extract_split
 from extract.records import Failure
 from extract.settings import ExtractSettings
 from extract.store import FeatureStore
@@ -222,8 +223,9 @@ def test_who_may_only_read_reads_and_is_told_that_writing_is_not_allowed(store, 
 
 RUN = """
     import sys
+    from extract.cluster import local_cluster
     from extract.index import ClipIndex
-    from extract.job import extract_split, local_cluster
+    from extract.job import extract_split
     from extract.settings import ExtractSettings
 
     if __name__ == "__main__":
