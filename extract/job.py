@@ -104,7 +104,9 @@ def extract_split(
     try:
         suspects = _extract_window(blocks, submit, client, tally)
         _extract_alone(suspects, submit, store, tally)
-    except CancelledError as error:
+    except (CancelledError, OSError) as error:
+        if client.status == "running":
+            raise
         raise InputError(f"scheduler {client.scheduler.address}", expected="an answer", found="a lost connection",
                          remedy="What is extracted is kept: run it again to go on.") from error  # fmt: skip
     return tally.finish()
