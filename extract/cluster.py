@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import platform
@@ -85,6 +86,11 @@ def local_cluster(workers: int | None = None) -> Iterator[Client]:
             Client(cluster) as client,
         ):
             yield client
+
+
+def dashboard(client: Client) -> str | None:
+    """Address of the scheduler's page, if there is one: Dask draws it with bokeh."""
+    return client.dashboard_link or None if importlib.util.find_spec("bokeh") else None
 
 
 def visible_gpus() -> list[str]:

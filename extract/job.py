@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from distributed import CancelledError, Client, Future, KilledWorker, wait
 
@@ -44,6 +45,26 @@ class Summary:
     forward_seconds: float = 0.0
     write_seconds: float = 0.0
 
+    def shares(self) -> dict[str, float]:
+        """Of the workers' time, what went into each step; they sum to 1. Decoding includes reading."""
+        spent = {"decode": self.decode_seconds, "forward": self.forward_seconds, "write": self.write_seconds}
+        return {step: seconds / max(sum(spent.values()), 1e-9) for step, seconds in spent.items()}
+
+    def figures(self) -> dict[str, Any]:
+        """As plain values, with the rates of this run."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "clips": self.clips,
+            "extracted": self.extracted,
+            "skipped": self.skipped,
+            "failed": dict(self.failed),
+            "frames": self.frames,
+            "seconds": self.seconds,
+            "clips_per_second": self.extracted / seconds,
+            "frames_per_second": self.frames / seconds,
+            "shares": self.shares(),
+        }
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
@@ -55,7 +76,10 @@ class Progress:
     frames: int
     failed: dict[str, int]
     clips_per_second: float
-    """Of this run."""
+    """Of this run, as the next two."""
+    frames_per_second: float
+    shares: dict[str, float]
+    """As ``Summary.shares``."""
 
 
 def extract_split(
@@ -89,13 +113,13 @@ def extract_split(
     if settings.retry_failed:
         store.forget_failures(store.failures())
 
+    arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
+    check_workers(client, *arguments[:4])
+
     tally = _Tally(total, settings.max_failure_rate, on_progress)
     done = store.lengths()
     wanted = tally.count_done(clips, done, store.failures())
     blocks = plan_blocks(wanted, encoder.config.frame_settings.keep_every, settings.block_frames)
-    arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
-
-    check_workers(client, *arguments[:4])
 
     def submit(block: Block) -> Future:
         # Not pure: the same block may have been extracted before, into another store.
@@ -194,6 +218,8 @@ class _Tally:
                     frames=summary.frames,
                     failed=dict(summary.failed),
                     clips_per_second=summary.extracted / seconds,
+                    frames_per_second=summary.frames / seconds,
+                    shares=summary.shares(),
                 )
             )
 

@@ -44,6 +44,8 @@ class Record:
     """Files and folders, relative to the experiment's folder where they lie in it; of a feature store also a URL."""
     failed: int = 0
     """Clips that failed."""
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """How the work went: counts, rates. They decide nothing."""
 
 
 class Records:

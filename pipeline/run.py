@@ -33,6 +33,8 @@ class Result:
     said: str
     """One line for people."""
     failed: int = 0
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """How the work went, for machines."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ class Run:
         self.records.forget(stage.name)  # while the outputs change, no record vouches for them
         result = stage.work(self, Task(bars, checkpoints, inputs))
         outputs = [self.records.named(output) for output in result.outputs]
-        self.records.write(stage.name, Record(inputs, result.identity, outputs, result.failed))
+        self.records.write(stage.name, Record(inputs, result.identity, outputs, result.failed, result.figures))
         for old in (self.folder / "work").glob(f"{stage.name}-*"):  # of abandoned settings too
             shutil.rmtree(old, ignore_errors=True)
         bars.say(f"  {result.said} [dim]({time.monotonic() - started:.0f} s)[/dim]")

@@ -157,6 +157,10 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
     assert [p.done for p in seen] == sorted(p.done for p in seen)
     assert (seen[-1].done, seen[-1].total) == (24, 24)
     assert seen[-1].clips_per_second > 0
+    assert seen[-1].shares == summary.shares()
+    figures = summary.figures()
+    assert figures["frames_per_second"] == pytest.approx(summary.frames / summary.seconds)
+    assert sum(figures["shares"].values()) == pytest.approx(1)
     store = FeatureStore.open(path)
     assert largest_difference(store, undisturbed) == 0
     assert store.verify() == []

@@ -49,7 +49,16 @@ def test_every_stage_works_on_features_in_a_bucket(bucket, tmp_path):
     for item in s3.list_objects_v2(Bucket=name)["Contents"]:
         if "/test.zarr/" in item["Key"]:
             s3.delete_object(Bucket=name, Key=item["Key"])
-    again = slt("extract", "tiny", "--out", out, *where, *data)
+    again = slt("extract", "tiny", "--out", out, *where, *data, "--json")
+    figures = json.loads(again.stdout)["figures"]
+    assert {split: (f["clips"], f["extracted"], f["skipped"]) for split, f in figures.items()} == {
+        "train": (48, 0, 48), "dev": (12, 0, 12), "test": (12, 12, 0),
+    }  # fmt: skip
+    assert set(figures["test"]) == {
+        "clips", "extracted", "skipped", "failed", "frames", "seconds", "clips_per_second", "frames_per_second",
+        "shares",
+    }  # fmt: skip
+    assert "frames/s; decode " in again.stderr
     assert "gone: s3://" in again.stderr
     assert json.loads((out / "state/extract.json").read_text())["result"] == record["result"]
     translated = slt("translate", "tiny", "--out", out, *where, *data, "--force")
