@@ -55,8 +55,8 @@ class Processes:
 
     def worker(self, name: str, **environment: str) -> subprocess.Popen[bytes]:
         return self.start(
-            "worker", self.address, "--name", name, "--nthreads", "1", "--no-dashboard", "--memory-limit", "0", "--local-directory",
-            str(self.folder), **environment,
+            "worker", self.address, "--name", name, "--nthreads", "1", "--no-dashboard", "--memory-limit", "0",
+            "--local-directory", str(self.folder), **environment,
         )  # fmt: skip
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
