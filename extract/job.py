@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
 import os
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import dask
-from dask.system import CPU_COUNT
-from distributed import Client, Future, KilledWorker, LocalCluster, wait
+from distributed import CancelledError, Client, Future, KilledWorker, wait
 
 from extract.blocks import Block, plan_blocks
+from extract.cluster import check_workers
 from extract.compaction import compact
-from extract.errors import SltError
+from extract.errors import InputError, SltError
 from extract.extractor import cached_width, load_encoder
 from extract.index import Clip
 from extract.provenance import feature_provenance
@@ -50,6 +47,26 @@ class Summary:
     forward_seconds: float = 0.0
     write_seconds: float = 0.0
 
+    def shares(self) -> dict[str, float]:
+        """Of the workers' time, what went into each step; they sum to 1. Decoding includes reading."""
+        spent = {"decode": self.decode_seconds, "forward": self.forward_seconds, "write": self.write_seconds}
+        return {step: seconds / max(sum(spent.values()), 1e-9) for step, seconds in spent.items()}
+
+    def figures(self) -> dict[str, Any]:
+        """As plain values, with the rates of this run."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "clips": self.clips,
+            "extracted": self.extracted,
+            "skipped": self.skipped,
+            "failed": dict(self.failed),
+            "frames": self.frames,
+            "seconds": self.seconds,
+            "clips_per_second": self.extracted / seconds,
+            "frames_per_second": self.frames / seconds,
+            "shares": self.shares(),
+        }
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
@@ -61,34 +78,10 @@ class Progress:
     frames: int
     failed: dict[str, int]
     clips_per_second: float
-    """Of this run."""
-
-
-@contextlib.contextmanager
-def local_cluster(workers: int | None = None) -> Iterator[Client]:
-    """A client of a cluster on this machine: processes of one thread each, one per core by default."""
-    with (
-        tempfile.TemporaryDirectory(prefix="slt-dask-") as folder,
-        dask.config.set(
-            {
-                # A block that took two workers with it is divided to find the clip.
-                "distributed.scheduler.allowed-failures": 1,
-                # One task at a worker: one that waits there would be blamed for the death of its neighbour.
-                "distributed.scheduler.worker-saturation": 1.0,
-            }
-        ),
-        LocalCluster(
-            n_workers=workers or CPU_COUNT,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,  # no limit: Dask would restart workers for the memory of torch
-            dashboard_address="127.0.0.1:0",  # any free port: two jobs may share a machine
-            local_directory=folder,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    """Of this run, as the next two."""
+    frames_per_second: float
+    shares: dict[str, float]
+    """As ``Summary.shares``."""
 
 
 def extract_split(
@@ -112,7 +105,8 @@ def extract_split(
         on_progress: called after each block.
 
     Raises:
-        InputError: the encoder cannot be loaded, or the store holds features that were made differently.
+        InputError: the encoder cannot be loaded, the store holds features that were made differently, a worker
+            does not see what it needs, or the scheduler is gone.
         FailureRateError: too many clips failed.
     """
     encoder = load_encoder(encoder_dir, settings.features)
@@ -122,18 +116,26 @@ def extract_split(
     if settings.retry_failed:
         store.forget_failures(store.failures())
 
+    arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
+    check_workers(client, *arguments[:4])
+
     tally = _Tally(total, settings.max_failure_rate, on_progress)
     committed = {view: store.lengths(view.name) for view in settings.views}
     wanted = tally.count_done(clips, committed, store.failures())
     blocks = plan_blocks(wanted, encoder.config.frame_settings.keep_every, settings.block_frames)
-    arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
 
     def submit(block: Block) -> Future:
         # Not pure: the same block may have been extracted before, into another store.
         return client.submit(extract_block, block, *arguments, pure=False, retries=1)
 
-    suspects = _extract_window(blocks, submit, client, tally)
-    _extract_alone(suspects, submit, store, tally)
+    try:
+        suspects = _extract_window(blocks, submit, client, tally)
+        _extract_alone(suspects, submit, store, tally)
+    except (CancelledError, OSError) as error:
+        if client.status == "running":
+            raise
+        raise InputError(f"scheduler {client.scheduler.address}", expected="an answer", found="a lost connection",
+                         remedy="What is extracted is kept: run it again to go on.") from error  # fmt: skip
     compact(store)
     return tally.finish()
 
@@ -221,6 +223,8 @@ class _Tally:
                     frames=summary.frames,
                     failed=dict(summary.failed),
                     clips_per_second=summary.extracted / seconds,
+                    frames_per_second=summary.frames / seconds,
+                    shares=summary.shares(),
                 )
             )
 

@@ -48,11 +48,11 @@ class OpenCVVideo:
         yield from self._rest()
 
     def sampled(self, span: Span, every: int, rng: np.random.Generator | None, phase: int) -> list[Frame] | None:
-        """For training: reads the time stamps first, so that each group's frame is drawn before it is decoded.
+        """For training and later phases: reads time stamps first, so that no frame is decoded in case it is the last.
 
         None where there is nothing to gain, and where time stamps are absent, twice, or of no frame.
         """
-        if rng is None or span.start > _SEEK:
+        if (rng is None and not phase) or span.start > _SEEK:
             return None
         stamps = self._stamps()
         if len(set(stamps)) < len(stamps) or not stamps or not span.reached(max(stamps) / 1e6, self.fps):

@@ -22,7 +22,7 @@ from zarr.core.sync import sync
 from zarr.errors import ContainsGroupError
 from zarr.storage import FsspecStore, LocalStore
 
-from extract.errors import InputError
+from extract.errors import InputError, SltError
 from extract.fingerprint import SCHEMA, canonical_json, digest, fingerprint
 
 REBUILD = "Restore it from a copy, or delete that block's commit record and run `slt extract` again."
@@ -137,7 +137,7 @@ def create(storage: Store, provenance: Mapping[str, Any], width: int, dtype: str
         "width": width,
         "dtype": dtype,
     }
-    with contextlib.suppress(ContainsGroupError):
+    with reaching(storage), contextlib.suppress(ContainsGroupError):
         zarr.create_group(storage, attributes=attributes, zarr_format=3)
 
 
@@ -172,36 +172,78 @@ def attributes(path: str | os.PathLike[str], storage: Store) -> dict[str, Any] |
 
 
 def storage_at(path: str | os.PathLike[str]) -> Store:
-    """Zarr's read-only view of a local path, or of a URL with ``://`` that fsspec knows."""
+    """Zarr's read-only view of a local path, or of a URL with ``://`` that fsspec knows.
+
+    Raises:
+        InputError: fsspec does not know such URLs, or what it needs for them is not installed.
+    """
     location = os.fspath(path)
-    if "://" in location:
-        return FsspecStore.from_url(location, read_only=True)
-    return LocalStore(Path(location), read_only=True)
+    if "://" not in location:
+        return LocalStore(Path(location), read_only=True)
+    # No listing is kept: fsspec shares them in a process, and other processes commit meanwhile.
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if location.startswith(("s3://", "s3a://")):
+        options["max_concurrency"] = 1  # of the parts of one object; above 1, s3fs asks for each object's size first
+    try:
+        return FsspecStore.from_url(location, storage_options=options, read_only=True)
+    except (ImportError, ValueError) as error:
+        raise InputError(location, expected="a URL that can be opened", found=_one_line(error),
+                         remedy="Check it; s3:// needs `pip install 'fla-slt[s3]'`.") from error  # fmt: skip
+
+
+@contextlib.contextmanager
+def reaching(storage: Store) -> Iterator[None]:
+    """Turns the errors of a disk or an object store that cannot be used into one line.
+
+    Raises:
+        InputError: no such bucket, no credentials or permission, no answer, no space.
+    """
+    try:
+        yield
+    except SltError:
+        raise
+    except Exception as error:  # each object store's library has errors of its own, without a common base
+        if isinstance(storage, FsspecStore):
+            protocol = storage.fs.protocol if isinstance(storage.fs.protocol, str) else storage.fs.protocol[0]
+            where = f"{protocol}://{storage.path.strip('/')}"
+            remedy = "Check bucket, credentials and, where it is not Amazon's, AWS_ENDPOINT_URL."
+        elif isinstance(error, OSError):
+            where, remedy = str(storage).removeprefix("file://"), "Check its permissions, and the space that is left."
+        else:
+            raise
+        raise InputError(where, expected="a feature store that can be reached", found=_one_line(error),
+                         remedy=remedy) from error  # fmt: skip
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def put(storage: Store, key: str, data: bytes) -> None:
     """Write one record atomically, over an older one if there is one."""
-    sync(storage.set(key, cpu.Buffer.from_bytes(data)))
+    with reaching(storage):
+        sync(storage.set(key, cpu.Buffer.from_bytes(data)))
 
 
 def get(storage: Store, key: str) -> bytes | None:
     """One record, or None where there is none."""
-    try:
-        buffer = sync(storage.get(key, default_buffer_prototype()))
-    except (FileNotFoundError, NotADirectoryError):  # the whole store is absent
-        return None
+    with reaching(storage):
+        try:
+            buffer = sync(storage.get(key, default_buffer_prototype()))
+        except (FileNotFoundError, NotADirectoryError):  # the whole store is absent
+            return None
     return None if buffer is None else buffer.to_bytes()
 
 
 def delete(storage: Store, key: str) -> None:
     """Remove one record; none where there is none."""
-    with contextlib.suppress(FileNotFoundError):
+    with reaching(storage), contextlib.suppress(FileNotFoundError):
         sync(storage.delete(key))
 
 
 def delete_folder(storage: Store, folder: str) -> None:
     """Remove all that lies under ``folder``, which may be nothing."""
-    with contextlib.suppress(FileNotFoundError):
+    with reaching(storage), contextlib.suppress(FileNotFoundError):
         sync(storage.delete_dir(folder))
 
 
@@ -211,7 +253,8 @@ def names(storage: Store, folder: str) -> list[str]:
     async def collect() -> list[str]:
         return [name.rstrip("/") async for name in storage.list_dir(folder)]
 
-    return sorted(sync(collect()))
+    with reaching(storage):
+        return sorted(sync(collect()))
 
 
 def get_all(storage: Store, folder: str) -> dict[str, bytes]:
@@ -221,5 +264,6 @@ def get_all(storage: Store, folder: str) -> dict[str, bytes]:
     async def collect() -> list[Any]:
         return await asyncio.gather(*(storage.get(key, default_buffer_prototype()) for key in keys))
 
-    found = zip(keys, sync(collect()), strict=True)
+    with reaching(storage):
+        found = zip(keys, sync(collect()), strict=True)
     return {key: buffer.to_bytes() for key, buffer in found if buffer is not None}

@@ -112,6 +112,50 @@ class EncoderSettings(Settings):
     """C, the width of a sign-wise feature [?]."""
 
 
+class ClusterSettings(Settings):
+    """A cluster that the job starts for itself."""
+
+    type: str
+    """``slurm``, or the import path of a Dask cluster class, such as ``dask_kubernetes.operator.KubeCluster``."""
+    jobs: Annotated[int, Field(ge=1)] | None = 1
+    """SLURM: jobs to submit. Others: workers to ask for; null: what the class starts by itself."""
+    queue: str | None = None
+    """The five that follow are SLURM's: partition, account, and what each job asks for."""
+    account: str | None = None
+    cores: Annotated[int, Field(ge=1)] | None = None
+    """One worker process of one thread runs on each, unless ``options`` has ``processes``."""
+    memory: str | None = None
+    walltime: str | None = None
+    options: dict[str, Any] = {}
+    """Further arguments of the class, such as ``job_extra_directives: ["--gres=gpu:1"]``."""
+
+    @model_validator(mode="after")
+    def _fits_type(self) -> ClusterSettings:
+        given = [
+            name for name in ("queue", "account", "cores", "memory", "walltime") if getattr(self, name) is not None
+        ]
+        if self.type != "slurm" and given:
+            raise ValueError(f"{', '.join(given)}: only for type slurm; others take arguments in options")
+        if self.type == "slurm" and (self.cores is None or self.memory is None):
+            raise ValueError("type slurm needs cores and memory")
+        if twice := sorted(set(given) & set(self.options)):
+            raise ValueError(f"{', '.join(twice)}: given twice, here and in options")
+        return self
+
+    @property
+    def path(self) -> str:
+        """Import path of the class."""
+        return "dask_jobqueue.SLURMCluster" if self.type == "slurm" else self.type
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the class."""
+        if self.type != "slurm":
+            return dict(self.options)
+        named = {name: getattr(self, name) for name in ("queue", "account", "cores", "memory", "walltime")}
+        return {"processes": self.cores, **{k: v for k, v in named.items() if v is not None}, **self.options}
+
+
 class ExtractSettings(Settings):
     """The Dask job and its store. ``features`` and ``dtype`` are part of the feature fingerprint."""
 
@@ -124,7 +168,13 @@ class ExtractSettings(Settings):
     backend: Literal["auto", "torch", "onnxruntime"] = "auto"
     """Computes the backbone on a CPU: ``auto`` is onnxruntime where it is installed (extra ``fast``), else torch."""
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Processes of the local cluster, one thread each; default: one per core."""
+    """Processes of the local cluster, one thread each; default: one per GPU, without GPUs one per core."""
+    scheduler: str | None = None
+    """Address of a running Dask scheduler, ``tcp://host:port``, whose workers do the job."""
+    cluster: ClusterSettings | None = None
+    """A cluster to start instead of local processes."""
+    wait_seconds: Annotated[float, Field(gt=0)] = 300
+    """How long to wait for a worker of a cluster; longer than the queue where there is one."""
     batch_frames: Annotated[int, Field(ge=1)] = 32
     """Frames per forward pass of the backbone; frames of several clips share a batch."""
     block_frames: Annotated[int, Field(ge=1)] = 4096
@@ -133,6 +183,9 @@ class ExtractSettings(Settings):
     """Share of a split's clips that may fail before the job stops with an error."""
     retry_failed: bool = False
     """Try clips again that an earlier run recorded as failures."""
+    store: str | None = None
+    """Folder or URL, such as ``s3://bucket/prefix``, under which the features are kept; default: ``features`` in the
+    experiment's folder."""
 
     @field_validator("views")
     @classmethod
@@ -143,6 +196,12 @@ class ExtractSettings(Settings):
         if len(set(names)) < len(names):
             raise ValueError(f"the same view twice: {', '.join(names)}")
         return views
+
+    @model_validator(mode="after")
+    def _one_cluster(self) -> ExtractSettings:
+        if self.scheduler is not None and self.cluster is not None:
+            raise ValueError("scheduler and cluster exclude each other; --set extract.cluster=null leaves one out")
+        return self
 
     def check_views(self, frames: FrameSettings) -> None:
         """Whether the views fit the sampling and the crop.

@@ -222,7 +222,8 @@ class FeatureStore:
         Args:
             array: (sum of lengths, C) in the store's dtype; the other arguments as in ``Commit``.
         """
-        group, size = arrays.write(self.writable, block_id, array, lengths)
+        with records.reaching(self._storage):
+            group, size = arrays.write(self.writable, block_id, array, lengths)
         ends = np.cumsum(lengths)
         commit = Commit(
             block=block_id,

@@ -82,6 +82,9 @@ def extract_block(
     # The workers fill the cores already. Set here, because torch may keep the number per thread.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    if not Path(root).is_dir():  # on a worker that joined late, all its clips would be recorded as missing
+        raise InputError(f"{root} on {platform.node()}", expected="the dataset's root", found="no such folder",
+                         remedy="Workers need it at the same path.")  # fmt: skip
     extractor = _extractor(encoder_dir, expected, settings)
     store = FeatureStore.open(store_path)
     store.require(expected)

@@ -48,13 +48,15 @@ class Bars:
     @contextmanager
     def _logged(self, name: str, unit: str) -> Iterator[Tick]:
         started = said = time.monotonic()
+        first: int | None = None  # what an earlier run has done took no time in this one
 
         def tick(done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
-            nonlocal said
+            nonlocal said, first
             now = time.monotonic()
+            first = done - 1 if first is None else first
             if now - said >= LOG_SECONDS:
                 said = now
-                left = (now - started) / max(done, 1) * (total - done)
+                left = (now - started) / max(done - first, 1) * (total - done)
                 self.say(f"  {name}: {done}/{total} {unit}, {left:.0f} s left {_shown(figures)}".rstrip())
 
         yield tick

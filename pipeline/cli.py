@@ -106,6 +106,8 @@ _stage_command(app, "report", "report", "One self-contained HTML page of scores,
 def extract(
     config: Config,
     retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler: tcp://host:port.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="slurm, or the import path of a Dask cluster class.")] = None,
     out: Out = None,
     overrides: Set = None,
     manifest: Manifest = None,
@@ -114,8 +116,18 @@ def extract(
     as_json: AsJson = False,
 ) -> None:
     """Every clip once through the frozen encoder, in parallel, to a Zarr store."""
-    chosen = [*(overrides or []), *(["extract.retry_failed=true"] if retry_failed else [])]
-    _single("extract", _open(config, out, chosen, manifest), force or retry_failed, dry_run, as_json)
+    chosen = [
+        *(overrides or []),
+        *(["extract.retry_failed=true"] if retry_failed else []),
+        *([f"extract.scheduler={scheduler}"] if scheduler else []),
+        *([f"extract.cluster.type={cluster}"] if cluster else []),
+    ]
+    run = _open(config, out, chosen, manifest)
+    if dry_run and not as_json and (wanted := run.experiment.extract.cluster) and wanted.type == "slurm":
+        from extract.cluster import job_script
+
+        typer.echo(job_script(wanted))
+    _single("extract", run, force or retry_failed, dry_run, as_json)
 
 
 @app.command()
@@ -198,12 +210,15 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
     record = run.records.read(name)
     failed = record.failed
     if as_json:
-        print_json({"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed})
+        told = {"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed}
+        print_json({**told, "figures": record.figures} if record.figures else told)
     elif name == "score":
         show_scores(run, as_json)
     later = [stage.name for stage in listed[listed.index(chosen[0]) + 1 :]]
     if later:
-        typer.echo(f"{', '.join(str(run.folder / o) for o in record.outputs)}; next stage: {later[0]}", err=True)
+        typer.echo(
+            f"{', '.join(str(run.records.located(o)) for o in record.outputs)}; next stage: {later[0]}", err=True
+        )
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 

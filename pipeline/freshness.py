@@ -15,6 +15,9 @@ from extract.settings import Settings
 EXECUTION = frozenset(
     {
         "workers",
+        "scheduler",
+        "cluster",
+        "wait_seconds",
         "threads",
         "checkpoint_every",
         "batch_frames",
@@ -39,9 +42,11 @@ class Record:
     result: Any
     """What identifies the outputs: digests, fingerprints."""
     outputs: list[str]
-    """Files and folders, relative to the experiment's folder."""
+    """Files and folders, relative to the experiment's folder where they lie in it; of a feature store also a URL."""
     failed: int = 0
     """Clips that failed."""
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """How the work went: counts, rates. They decide nothing."""
 
 
 class Records:
@@ -77,11 +82,29 @@ class Records:
         )
         if changed:
             return "stale", f"changed: {', '.join(changed)}"
-        gone = [name for name in record.outputs if not (self.folder / name).exists()]
+        gone = [name for name in record.outputs if not _exists(self.located(name))]
         return ("stale", f"gone: {gone[0]}") if gone else ("done", "")
+
+    def named(self, output: Path | str) -> str:
+        """How a record names an output: relative to the folder, absolute where it lies elsewhere, or a URL."""
+        if isinstance(output, str):
+            return output
+        return (output.relative_to(self.folder) if output.is_relative_to(self.folder) else output).as_posix()
+
+    def located(self, name: str) -> Path | str:
+        """Where an output lies that a record names."""
+        return name if "://" in name else self.folder / name
 
     def _path(self, stage: str) -> Path:
         return self.folder / "state" / f"{stage}.json"
+
+
+def _exists(output: Path | str) -> bool:
+    if isinstance(output, Path):
+        return output.exists()
+    from extract.records import get, storage_at
+
+    return get(storage_at(output), "zarr.json") is not None  # only feature stores lie at URLs
 
 
 def sha256_of(path: Path) -> str:

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 class Result:
     """What a stage reports when it is done."""
 
-    outputs: Sequence[Path]
+    outputs: Sequence[Path | str]
+    """Files and folders, or URLs."""
     identity: Any
     """Plain values that identify the outputs: another identity makes the stages that read them stale."""
     said: str
     """One line for people."""
     failed: int = 0
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """How the work went, for machines."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,17 +83,21 @@ class Run:
     def index(self) -> Path:
         return self.folder / "index.parquet"
 
-    def store(self, split: str) -> str | Path:
-        """Features of a split, in a folder of the fingerprint: features of another encoder are never overwritten.
+    def place(self, fingerprint: str, split: str) -> Path | str:
+        """Where features of a split go: into a folder of the fingerprint, so that none are ever overwritten."""
+        base, name = self.experiment.extract.store, f"{fingerprint[:16]}/{split}.zarr"
+        if base and "://" in base:
+            return f"{base.rstrip('/')}/{name}"
+        return (Path(base).absolute() if base else self.folder / "features") / name
 
-        Those that the config gives lie where it says, and are only read.
-        """
+    def store(self, split: str) -> Path | str:
+        """Features of a split: where the extraction put them, or where the config says that they are."""
         if (given := self.experiment.data.features) is not None:
             return f"{given.rstrip('/')}/{split}.zarr"
         extracted = self.records.read("extract")
         if extracted is None:
             raise InputError(self.folder, expected="features", found="none", remedy="Run `slt extract` first.")
-        return self.folder / "features" / extracted.result["fingerprint"][:16] / f"{split}.zarr"
+        return self.records.located(next(name for name in extracted.outputs if name.endswith(f"/{split}.zarr")))
 
     def clips(self, split: str) -> list[Clip]:
         from extract.index import ClipIndex
@@ -157,15 +164,14 @@ class Run:
         return record.failed
 
     def _state(self, stage: Stage) -> tuple[State, str]:
-        """State of one stage by itself. Where its inputs are not at hand, a machine without the videos say, what it
-        left counts as done."""
+        """State of one stage by itself. Where its inputs are not at hand, a machine without the videos say, or an
+        object store cannot be reached, what it left counts as done."""
         try:
-            inputs = self.inputs(stage)
+            return self.records.state(stage.name, self.inputs(stage))
         except InputError as error:
             if self.records.read(stage.name) is None:
                 return "missing", "not run yet"
-            return "done", f"its inputs are not here to compare: {error.where}"
-        return self.records.state(stage.name, inputs)
+            return "done", f"not here to compare: {error.where}"
 
     def _run_if_needed(self, stage: Stage, bars: Bars, force: bool) -> int:
         """Clips that failed, now or when the stage ran."""
@@ -185,8 +191,8 @@ class Run:
         write_config(self.experiment, self.folder / "config.yaml")
         self.records.forget(stage.name)  # while the outputs change, no record vouches for them
         result = stage.work(self, Task(bars, checkpoints, inputs))
-        outputs = [path.relative_to(self.folder).as_posix() for path in result.outputs]
-        self.records.write(stage.name, Record(inputs, result.identity, outputs, result.failed))
+        outputs = [self.records.named(output) for output in result.outputs]
+        self.records.write(stage.name, Record(inputs, result.identity, outputs, result.failed, result.figures))
         for old in (self.folder / "work").glob(f"{stage.name}-*"):  # of abandoned settings too
             shutil.rmtree(old, ignore_errors=True)
         bars.say(f"  {result.said} [dim]({time.monotonic() - started:.0f} s)[/dim]")

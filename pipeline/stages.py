@@ -100,10 +100,11 @@ def _extract_inputs(run: Run) -> Mapping[str, Any]:
 
 
 def run_extract(run: Run, task: Task) -> Result:
-    """Every clip once through the frozen encoder, to ``features/<fingerprint>/<split>.zarr``."""
+    """Every clip once through the frozen encoder, to ``<store>/<fingerprint>/<split>.zarr``."""
+    from extract.cluster import dashboard, open_cluster
     from extract.extractor import load_encoder
     from extract.fingerprint import fingerprint
-    from extract.job import Progress, extract_split, local_cluster
+    from extract.job import Progress, extract_split
     from extract.provenance import feature_provenance
     from extract.settings import PLAIN, View
     from extract.store import FeatureStore
@@ -111,33 +112,43 @@ def run_extract(run: Run, task: Task) -> Result:
     settings, encoder = run.experiment.extract, run.folder / "encoder"
     frozen = load_encoder(encoder, settings.features)
     name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features))
-    folder = run.folder / "features" / name[:16]
+    places = {split: run.place(name, split) for split in SPLITS}
+    figures: dict[str, Any] = {}
     found, failed, clips, seconds = {}, 0, 0, 0.0
-    with local_cluster(settings.workers) as client:
+    with open_cluster(settings, lambda line: task.bars.say(f"  [yellow]{line}[/yellow]")) as client:
+        if page := dashboard(client):
+            task.bars.say(f"  [dim]dashboard: {page}[/dim]")
         for split in SPLITS:
             wanted = run.clips(split)
             with task.bars.bar(split, "clips") as tick:
 
                 def show(progress: Progress, tick: Tick = tick) -> None:
-                    tick(progress.done, progress.total, {"clips/s": progress.clips_per_second})
+                    rates = {"clips/s": progress.clips_per_second, "frames/s": progress.frames_per_second}
+                    shares = {f"{step} %": 100 * share for step, share in progress.shares.items()}
+                    failed = {f"failed ({kind})": float(n) for kind, n in progress.failed.items()}
+                    tick(progress.done, progress.total, {**rates, **shares, **failed})
 
                 chosen = settings if split == "train" else settings.model_copy(update={"views": (View(),)})
                 summary = extract_split(
-                    wanted, len(wanted), run.dataset.root, encoder, folder / f"{split}.zarr", chosen, client,
-                    on_progress=show,
-                )  # fmt: skip
-            store = FeatureStore.open(folder / f"{split}.zarr")
+                    wanted, len(wanted), run.dataset.root, encoder, places[split], chosen, client, on_progress=show
+                )
+            store = FeatureStore.open(places[split])
             found[split] = {view.name: store.lengths(view.name) for view in chosen.views}
+            figures[split] = summary.figures()
             failed += sum(summary.failed.values())
             clips, seconds = clips + summary.extracted, seconds + summary.seconds
+            if summary.extracted:
+                shares = ", ".join(f"{step} {share:.0%}" for step, share in summary.shares().items())
+                rate = figures[split]["frames_per_second"]
+                task.bars.say(f"  [dim]{split}: {summary.extracted} clips, {rate:.0f} frames/s; {shares}[/dim]")
             if summary.failed:
                 kinds = ", ".join(f"{kind} {n}" for kind, n in summary.failed.items())
                 task.bars.say(f"  [yellow]{split}: clips without features: {kinds}[/yellow]")
     identity = {"fingerprint": name, "clips": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()}
     rate = f", {clips / seconds:.0f} clips/s" if clips else ""
     present = sum(len(views[PLAIN]) for views in found.values())
-    said = f"{present} clips in {folder} ({clips} new{rate})"
-    return Result([folder / f"{split}.zarr" for split in SPLITS], identity, said, failed)
+    said = f"{present} clips in {str(places['train']).rpartition('/')[0]} ({clips} new{rate})"
+    return Result(list(places.values()), identity, said, failed, figures)
 
 
 def _translate_inputs(run: Run) -> Mapping[str, Any]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+import torch
+from moto.server import ThreadedMotoServer
 
+from extract.encoder import VisualEncoder
 from extract.index import ClipIndex
 from extract.indexing import index_dataset
 from extract.manifest import Dataset, locate
 from extract.settings import DataSettings
+from pipeline.config import load_config
 from pipeline.corpus.layout import DATASET_FOLDER, write_corpus
 
 
@@ -38,3 +45,38 @@ def tiny_index(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) 
 def corpus_copy(tiny_corpus: Path, tmp_path: Path) -> Path:
     """A corpus of its own that a test may damage; its dataset root."""
     return Path(shutil.copytree(tiny_corpus, tmp_path / "corpus")) / DATASET_FOLDER
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of an encoder as the config ``tiny`` has it, untrained."""
+    torch.manual_seed(0)
+    config, folder = load_config("tiny"), tmp_path_factory.mktemp("encoder")
+    VisualEncoder.from_settings(config.encoder, config.frames).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of an S3 server on this machine, in the environment of this process and of those it starts."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    absent = str(tmp_path_factory.mktemp("aws") / "none")  # nobody's own settings play a part
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "writer", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": absent, "AWS_SHARED_CREDENTIALS_FILE": absent,
+        }.items():  # fmt: skip
+            patch.setenv(name, value)
+        yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store: str) -> str:
+    """The URL of a new bucket."""
+    name = f"slt-{uuid.uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return f"s3://{name}"

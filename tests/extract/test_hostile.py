@@ -18,11 +18,12 @@ import pytest
 import torch
 from distributed import Client, WorkerPlugin
 
+from extract.cluster import local_cluster
 from extract.encoder import VisualEncoder
 from extract.frames import read_clip
 from extract.index import Clip
 from extract.indexing import check_clips
-from extract.job import extract_split, local_cluster
+from extract.job import extract_split
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
 from extract.store import FeatureStore
 from extract.worker import load_encoder

@@ -19,12 +19,13 @@ import torch
 from distributed import WorkerPlugin
 
 from extract.blocks import plan_blocks
+from extract.cluster import local_cluster
 from extract.encoder import VisualEncoder
 from extract.errors import InputError
 from extract.extractor import load_encoder
 from extract.frames import read_clip
 from extract.index import Clip, write_index
-from extract.job import FailureRateError, Progress, extract_split, local_cluster
+from extract.job import FailureRateError, Progress, extract_split
 from extract.provenance import feature_provenance
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings, View
 from extract.store import FeatureStore
@@ -161,6 +162,10 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
     assert [p.done for p in seen] == sorted(p.done for p in seen)
     assert (seen[-1].done, seen[-1].total) == (24, 24)
     assert seen[-1].clips_per_second > 0
+    assert seen[-1].shares == summary.shares()
+    figures = summary.figures()
+    assert figures["frames_per_second"] == pytest.approx(summary.frames / summary.seconds)
+    assert sum(figures["shares"].values()) == pytest.approx(1)
     store = FeatureStore.open(path)
     assert largest_difference(store, undisturbed) == 0
     assert store.verify() == []
@@ -175,8 +180,9 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
 
 SCRIPT = """
     import sys
+    from extract.cluster import local_cluster
     from extract.index import ClipIndex
-    from extract.job import extract_split, local_cluster
+    from extract.job import extract_split
     from extract.settings import ExtractSettings
 
     if __name__ == "__main__":
