@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import numpy as np
 
 from extract import records
+from extract.arrays import Reader
 from extract.errors import InputError
 from extract.fingerprint import digest
 from extract.loading import load_places
@@ -47,14 +48,17 @@ def compact(store: FeatureStore, target_bytes: int = TARGET_BYTES) -> int:
         InputError: a part is damaged; what is merged until then stays merged.
     """
     fewer = 0
-    for pack in _packs(store, target_bytes // (store.width * store.dtype.itemsize)):
+    merged: set[str] = set()
+    for pack in _packs(store, target_bytes // (store.width * store.dtype.itemsize), merged):
         try:
             kept = _merge(store, pack) if pack.entries else None
         except InputError:
             store.refresh()
-            if all(commit in store.commits() for commit in pack.commits):
+            if all(store.has_commit(commit) for commit in pack.commits):
                 raise
             return fewer  # another job is merging them at this moment
+        if kept:
+            merged.add(kept)
         for commit in pack.commits:
             if commit.block != kept:
                 records.delete(store.writable, f"commits/{commit.block}.json")
@@ -65,14 +69,18 @@ def compact(store: FeatureStore, target_bytes: int = TARGET_BYTES) -> int:
     return fewer
 
 
-def _packs(store: FeatureStore, rows: int) -> Iterator[_Pack]:
-    """Commits to merge, up to ``rows`` features each; and by itself each commit of which nothing counts."""
+def _packs(store: FeatureStore, rows: int, merged: Container[str]) -> Iterator[_Pack]:
+    """Commits to merge, up to ``rows`` features each; and by itself each commit of which nothing counts.
+
+    Args:
+        merged: blocks that were written out of earlier packs. An older try at such a block may be in the listing,
+            and its entries then seem to count for nothing; but its record is the new one by now.
+    """
     pack = _Pack()
-    seen: set[tuple[str, str]] = set()
     # One listing decides what counts: with two, a commit that came between them would seem to count for nothing.
-    for commit in store.commits():
-        entries = [(id, view, place) for id, view, place in commit.places() if (id, view) not in seen]
-        seen.update((id, view) for id, view, _ in entries)
+    for commit, entries in store.entries():
+        if commit.block in merged:
+            continue
         size = sum(place.length for _, _, place in entries)
         if not entries:
             yield _Pack([commit])
@@ -89,7 +97,8 @@ def _merge(store: FeatureStore, pack: _Pack) -> str:
     """Write and commit a pack's entries as one block; returns its id."""
     ids, views, places = (list(column) for column in zip(*pack.entries, strict=True))
     array = np.empty((pack.rows, store.width), store.dtype)
-    load_places(store.reader, store.location, ids, places, array)
+    # A reader of its own, which is forgotten with all the blocks that it opened.
+    load_places(Reader(store.storage), store.location, ids, places, array)
     block = digest([ids, views])[:32]
     timings: Counter[str] = Counter()
     versions: dict[str, set[str]] = {}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import compress, islice
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from extract.errors import InputError
+from extract.keys import KeySet, key
 
 SPLITS = ("train", "dev", "test")
 
@@ -55,6 +57,13 @@ class Clip:
     """Why the clip cannot be read, ``kind: detail``, found while indexing; None when nothing was found."""
 
 
+_COLUMNS = [field.name for field in dataclasses.fields(Clip)]
+_BATCH = 4096
+"""Clips that are read together."""
+_GROUP = 65536
+"""Clips that are written together: a row group of the file."""
+
+
 class ClipIndex:
     """The clips of one split, or of all, in the order of the annotation files."""
 
@@ -78,51 +87,87 @@ class ClipIndex:
         self._file = file
 
     def __iter__(self) -> Iterator[Clip]:
-        """Reads lazily, one row group at a time."""
-        for batch in self._file.iter_batches():
-            for row in batch.to_pylist():
-                if self.split is None or row["split"] == self.split:
-                    yield Clip(**row)
+        """Reads lazily, some thousand clips at a time, and of a split only the row groups that may have it."""
+        groups = [group for group, (least, most) in enumerate(self._bounds()) if self._within(least, most)]
+        for batch in self._file.iter_batches(_BATCH, row_groups=groups, columns=[*_COLUMNS, "split"]):
+            if self.split is not None:
+                batch = batch.filter(pc.equal(batch["split"], self.split))
+            for row in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
+                yield Clip(*row)
 
     def __len__(self) -> int:
+        """Counted from the metadata, and from the column where a row group has clips of several splits."""
         if self.split is None:
             return int(self._file.metadata.num_rows)
-        return sum(1 for clip in self if clip.split == self.split)
+        total, mixed = 0, []
+        for group, (least, most) in enumerate(self._bounds()):
+            if least is not None and least == most == self.split:
+                total += self._file.metadata.row_group(group).num_rows
+            elif self._within(least, most):
+                mixed.append(group)
+        for batch in self._file.iter_batches(_BATCH, row_groups=mixed, columns=["split"]):
+            total += pc.sum(pc.equal(batch["split"], self.split)).as_py() or 0
+        return total
 
-    def clips(self) -> list[Clip]:
-        """All clips, in memory.
+    def _bounds(self) -> Iterator[tuple[str | None, str | None]]:
+        """The least and the greatest split of each row group; None where it does not say."""
+        column = SCHEMA.get_field_index("split")
+        for group in range(self._file.metadata.num_row_groups):
+            statistics = self._file.metadata.row_group(group).column(column).statistics
+            told = statistics is not None and statistics.has_min_max
+            yield (statistics.min, statistics.max) if told else (None, None)
+
+    def _within(self, least: str | None, most: str | None) -> bool:
+        return self.split is None or least is None or most is None or least <= self.split <= most
+
+    def filled(self) -> ClipIndex:
+        """This index itself.
 
         Raises:
             InputError: the split has no clip.
         """
-        found = list(self)
-        if not found:
-            present = sorted({clip.split for clip in ClipIndex(self.path)})
+        if not len(self):
+            splits = self._file.iter_batches(_BATCH, columns=["split"])
+            present = sorted(set().union(*(batch["split"].unique().to_pylist() for batch in splits)))
             raise InputError(
                 self.path, expected=f"clips in split {self.split!r}", found="none",
                 remedy=f"Splits in this index: {', '.join(present) or 'none'}.",
             )  # fmt: skip
-        return found
+        return self
+
+    def clips(self) -> list[Clip]:
+        """All clips, in memory. Errors as ``filled``."""
+        return list(self.filled())
 
 
 def write_index(path: str | os.PathLike[str], clips: Iterable[Clip]) -> Path:
     """Write clips to ``path`` atomically: a reader sees the old file or the whole new one.
 
+    They are read once, and a row group of them is in memory at a time.
+
     Raises:
         InputError: two clips share an id.
     """
-    rows = [dataclasses.asdict(clip) for clip in clips]
-    repeated = [id for id, times in Counter(row["id"] for row in rows).items() if times > 1]
-    if repeated:
-        raise InputError(
-            path, expected="every clip id once", found=f"{repeated[0]!r} and {len(repeated) - 1} more repeated",
-            remedy="Remove the duplicate rows from the annotation file.",
-        )  # fmt: skip
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
+    seen, repeated, example = KeySet(), KeySet(), ""
     try:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial, row_group_size=65536)
+        with pq.ParquetWriter(partial, SCHEMA) as writer:
+            remaining = iter(clips)
+            while rows := list(islice(remaining, _GROUP)):
+                keys = [key(clip.id) for clip in rows]
+                again = [not new for new in seen.add(keys)]
+                if any(again) and not len(repeated):
+                    example = next(compress(rows, again)).id
+                repeated.add(list(compress(keys, again)))
+                columns = [pa.array([getattr(clip, field.name) for clip in rows], field.type) for field in SCHEMA]
+                writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        if len(repeated):
+            raise InputError(
+                path, expected="every clip id once", found=f"{example!r} and {len(repeated) - 1} more repeated",
+                remedy="Remove the duplicate rows from the annotation file.",
+            )  # fmt: skip
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

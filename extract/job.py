@@ -6,7 +6,8 @@ import dataclasses
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from extract.compaction import compact
 from extract.errors import InputError, SltError
 from extract.extractor import cached_width, load_encoder
 from extract.index import Clip
+from extract.inventory import Done, done
+from extract.keys import key
 from extract.provenance import feature_provenance
 from extract.records import Failure
 from extract.settings import ExtractSettings, View
 from extract.store import FeatureStore
 from extract.worker import BlockRecord, extract_block
+
+_LOOKED_UP_AT_ONCE = 1024
 
 
 class FailureRateError(SltError):
@@ -119,10 +124,8 @@ def extract_split(
     arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
     check_workers(client, *arguments[:4])
 
-    tally = _Tally(total, settings.max_failure_rate, on_progress)
-    committed = {view: store.lengths(view.name) for view in settings.views}
-    wanted = tally.count_done(clips, committed, store.failures())
-    blocks = plan_blocks(wanted, encoder.config.frame_settings.keep_every, settings.block_frames)
+    tally = Tally(total, settings.max_failure_rate, on_progress)
+    blocks = plan_split(clips, store, tally, settings, encoder.config.frame_settings.keep_every)
 
     def submit(block: Block) -> Future:
         # Not pure: the same block may have been extracted before, into another store.
@@ -140,8 +143,17 @@ def extract_split(
     return tally.finish()
 
 
+def plan_split(
+    clips: Iterable[Clip], store: FeatureStore, tally: Tally, settings: ExtractSettings, keep_every: int
+) -> Iterator[Block]:
+    """The blocks of the clips that the store does not have yet, as lazily as ``plan_blocks``; ``tally`` counts the
+    clips that need nothing."""
+    wanted = tally.count_done(clips, settings.views, done(store, {view.name for view in settings.views}))
+    return plan_blocks(wanted, keep_every, settings.block_frames)
+
+
 def _extract_window(
-    blocks: Iterator[Block], submit: Callable[[Block], Future], client: Client, tally: _Tally
+    blocks: Iterator[Block], submit: Callable[[Block], Future], client: Client, tally: Tally
 ) -> list[Block]:
     """Keep about two blocks per worker in flight; returns the blocks of one clip whose workers died."""
     suspects: list[Block] = []
@@ -166,9 +178,7 @@ def _extract_window(
         client.cancel(list(running))
 
 
-def _extract_alone(
-    suspects: list[Block], submit: Callable[[Block], Future], store: FeatureStore, tally: _Tally
-) -> None:
+def _extract_alone(suspects: list[Block], submit: Callable[[Block], Future], store: FeatureStore, tally: Tally) -> None:
     """Try each suspect with nothing else in flight, so that the death of its worker has no other cause."""
     for block in suspects:
         future = submit(block)
@@ -185,7 +195,7 @@ def _killed(future: Future) -> bool:
     return isinstance(future.exception(), KilledWorker)  # waits until the task has ended
 
 
-class _Tally:
+class Tally:
     """Counts clips, tells about the progress, and stops a job in which too many fail."""
 
     def __init__(self, total: int, max_rate: float, on_progress: Callable[[Progress], None] | None) -> None:
@@ -194,17 +204,23 @@ class _Tally:
         self.began = time.monotonic()
 
     def count_done(
-        self, clips: Iterable[Clip], committed: Mapping[View, Container[str]], failed: Mapping[str, Failure]
+        self, clips: Iterable[Clip], views: Sequence[View], done: Done
     ) -> Iterator[tuple[Clip, tuple[View, ...]]]:
         """The clips that remain to be done, each with the views it lacks, while the others are counted."""
-        for clip in clips:
-            lacking = tuple(view for view, ids in committed.items() if clip.id not in ids)
-            if not lacking:
-                self.summary.skipped += 1
-            elif clip.id in failed:
-                self.add_failures({clip.id: failed[clip.id].kind})
-            else:
-                yield clip, lacking
+        remaining = iter(clips)
+        while some := list(islice(remaining, _LOOKED_UP_AT_ONCE)):
+            present = [done.committed.has([key(clip.id, view.name) for clip in some]) for view in views]
+            ids = [key(clip.id) for clip in some]
+            failed = {kind: keys.has(ids) for kind, keys in done.failed.items()}
+            for row, clip in enumerate(some):
+                lacking = tuple(view for view, there in zip(views, present, strict=True) if not there[row])
+                kind = next((kind for kind, among in failed.items() if among[row]), None)
+                if not lacking:
+                    self.summary.skipped += 1
+                elif kind:
+                    self.add_failures({clip.id: kind})
+                else:
+                    yield clip, lacking
 
     def add(self, record: BlockRecord) -> None:
         summary = self.summary

@@ -73,7 +73,7 @@ def check(location: str, name: str, rows: NDArray[np.generic], place: Place, lik
         InputError: other rows than those that were written.
     """
     whole = rows.dtype == like.dtype and rows.shape == (place.length, like.shape[1])
-    if not whole or arrays.sha256(rows) != place.sha256:
+    if not whole or arrays.sha256(rows) != place.sha256.hex():
         where = f"{location}/{place.group}/features, clip {name}"
         raise records.damaged(where, "other bytes than those of its digest")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ from zarr.storage import FsspecStore, LocalStore
 
 from extract.errors import InputError, SltError
 from extract.fingerprint import SCHEMA, canonical_json, digest, fingerprint
+
+_AT_ONCE = 32
+"""Records that are fetched together. More would only cost memory: one of a merged block is a megabyte."""
 
 REBUILD = "Restore it from a copy, or delete that block's commit record and run `slt extract` again."
 
@@ -42,7 +46,8 @@ class Place(NamedTuple):
     group: str
     start: int
     length: int
-    sha256: str
+    sha256: bytes
+    """Of the clip's values; 32 bytes, for a reader holds one per clip."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,7 +89,9 @@ class Commit:
             commit = cls(**record)
         except (ValueError, AttributeError, TypeError, KeyError) as error:
             raise damaged(where, f"{len(data)} bytes that are no record: {error}") from error
-        if digest(record) != sha256:
+        # As `digest`, which first takes a value through JSON: this one comes from there.
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+        if hashlib.sha256(text.encode("ascii")).hexdigest() != sha256:
             raise damaged(where, "a record that was changed after it was written")
         return commit
 
@@ -92,7 +99,7 @@ class Commit:
         """Each entry's clip, view and place, in the order of the block's rows."""
         start = 0
         for id, view, length, sha256 in zip(self.clips, self.views, self.lengths, self.digests, strict=True):
-            yield id, view, Place(self.group, start, length, sha256)
+            yield id, view, Place(self.group, start, length, bytes.fromhex(sha256))
             start += length
 
 
@@ -111,21 +118,20 @@ def put_failure(storage: Store, id: str, failure: Failure) -> None:
     put(storage, failure_key(id), canonical_json({"id": id, "kind": failure.kind, "detail": failure.detail}))
 
 
-def failures(storage: Store, location: str) -> dict[str, Failure]:
-    """Every failure record, by the clip's id.
+def failures(storage: Store, location: str) -> Iterator[tuple[str, Failure]]:
+    """The clip's id and the failure of every record, read while they are asked for.
 
     Raises:
         InputError: a record is damaged.
     """
-    found = {}
-    for key, data in get_all(storage, "failures").items():
+    for key, data in each(storage, "failures"):
         try:
             record = json.loads(data)
-            found[record["id"]] = Failure(record["kind"], record["detail"])
+            found = record["id"], Failure(record["kind"], record["detail"])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{location}/{key}", expected="a failure record", found=f"{len(data)} bytes",
                              remedy="Delete it: the clip is then tried again.") from error  # fmt: skip
-    return found
+        yield found
 
 
 def create(storage: Store, provenance: Mapping[str, Any], width: int, dtype: str) -> None:
@@ -257,13 +263,18 @@ def names(storage: Store, folder: str) -> list[str]:
         return sorted(sync(collect()))
 
 
-def get_all(storage: Store, folder: str) -> dict[str, bytes]:
-    """Every ``.json`` record of ``folder`` by its key, in the order of the keys, fetched concurrently."""
+def each(storage: Store, folder: str) -> Iterator[tuple[str, bytes]]:
+    """Every ``.json`` record of ``folder`` that was there at the first step, with its key, in the order of the keys.
+
+    They are fetched a few at a time while they are asked for. One that is deleted meanwhile is left out.
+    """
     keys = [f"{folder}/{name}" for name in names(storage, folder) if name.endswith(".json")]
 
-    async def collect() -> list[Any]:
-        return await asyncio.gather(*(storage.get(key, default_buffer_prototype()) for key in keys))
+    async def collect(some: Sequence[str]) -> list[Any]:
+        return await asyncio.gather(*(storage.get(key, default_buffer_prototype()) for key in some))
 
-    with reaching(storage):
-        found = zip(keys, sync(collect()), strict=True)
-    return {key: buffer.to_bytes() for key, buffer in found if buffer is not None}
+    for start in range(0, len(keys), _AT_ONCE):
+        some = keys[start : start + _AT_ONCE]
+        with reaching(storage):
+            found = zip(some, sync(collect(some)), strict=True)
+        yield from ((key, buffer.to_bytes()) for key, buffer in found if buffer is not None)

@@ -12,7 +12,8 @@ import functools
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
-from extract import arrays, records
+from extract import arrays, inventory, records
 from extract.errors import InputError
 from extract.fingerprint import describe, differences, fingerprint
+from extract.inventory import StoreInfo
+from extract.keys import KeySet, key
 from extract.loading import check, load_places
 from extract.records import Commit, Failure, Place
 from extract.settings import PLAIN
@@ -39,25 +42,6 @@ class Features:
     """(n + 1,): clip ``i`` is ``array[offsets[i]:offsets[i + 1]]``."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class StoreInfo:
-    """What a store holds."""
-
-    clips: int
-    failures: int
-    views: dict[str, int]
-    """Clips per view."""
-    steps: int
-    """Features over all clips and views."""
-    bytes: int
-    """Compressed features of the committed blocks."""
-    orphans: int
-    """Tries at blocks that no commit names: interrupted, superseded, or running now."""
-    width: int
-    dtype: str
-    fingerprint: str
-
-
 class FeatureStore:
     """A store on disk (a path) or elsewhere (a URL that fsspec knows, such as ``s3://bucket/train.zarr``).
 
@@ -70,7 +54,8 @@ class FeatureStore:
         self.provenance: dict[str, Any] = attributes["provenance"]
         self.width: int = attributes["width"]
         self.dtype: np.dtype[Any] = np.dtype(attributes["dtype"])
-        self._storage = storage  # read-only: reading never creates anything
+        self.storage = storage
+        """Read-only: reading never creates anything."""
         self.reader = arrays.Reader(storage)
 
     @classmethod
@@ -125,7 +110,7 @@ class FeatureStore:
 
     def views(self) -> list[str]:
         """Names of the views that are committed of at least one clip, the plain one first."""
-        return sorted(self._places, key=lambda view: (view != PLAIN, view))
+        return sorted(self._places, key=inventory.plain_first)
 
     def lengths(self, view: str = PLAIN) -> dict[str, int]:
         """Clips that are committed in this view, and their numbers of features."""
@@ -133,12 +118,18 @@ class FeatureStore:
 
     def digests(self, view: str = PLAIN) -> dict[str, str]:
         """SHA-256 of the features of each clip that is committed in this view (``arrays.sha256``)."""
-        return {id: place.sha256 for id, place in self._places.get(view, {}).items()}
+        return {id: place.sha256.hex() for id, place in self._places.get(view, {}).items()}
 
     def failures(self) -> dict[str, Failure]:
         """Clips that could not be extracted; one that succeeded later is not among them."""
-        found = records.failures(self._storage, self.location)
-        return {id: failure for id, failure in found.items() if id not in self._places.get(PLAIN, {})}
+        found = dict(records.failures(self.storage, self.location))
+        if found and "_places" not in self.__dict__:
+            for commit in self.stream():
+                for id, view in zip(commit.clips, commit.views, strict=True):
+                    if view == PLAIN:
+                        found.pop(id, None)
+            return found
+        return {id: failure for id, failure in found.items() if self.place(id) is None}
 
     def load(self, ids: Sequence[str] | None = None, view: str = PLAIN) -> Features:
         """Features of ``ids`` in that order, or of all committed clips; each is checked against its digest.
@@ -222,7 +213,7 @@ class FeatureStore:
         Args:
             array: (sum of lengths, C) in the store's dtype; the other arguments as in ``Commit``.
         """
-        with records.reaching(self._storage):
+        with records.reaching(self.storage):
             group, size = arrays.write(self.writable, block_id, array, lengths)
         ends = np.cumsum(lengths)
         commit = Commit(
@@ -244,7 +235,7 @@ class FeatureStore:
     @property
     def writable(self) -> Store:
         """Zarr's view of the store that can write."""
-        return self._storage.with_read_only(False)
+        return self.storage.with_read_only(False)
 
     def refresh(self) -> None:
         """See the commits that are there now, when they are next asked for."""
@@ -258,14 +249,15 @@ class FeatureStore:
     def verify(self) -> list[str]:
         """Read and re-hash all that is committed: one line per problem, none when the store is whole."""
         problems = []
-        reader = arrays.Reader(self._storage)  # opened anew: metadata may have been damaged since
         try:
-            records.failures(self._storage, self.location)
+            for _ in records.failures(self.storage, self.location):
+                pass
         except InputError as error:
             problems.append(str(error))
-        for key, data in records.get_all(self._storage, "commits").items():
+        for name, data in records.each(self.storage, "commits"):
+            reader = arrays.Reader(self.storage)  # opened anew: metadata may have been damaged since
             try:
-                commit = self._parse(key, data)
+                commit = self._parse(name, data)
                 rows = reader.rows(f"{commit.group}/features", 0, sum(commit.lengths))
                 offsets = reader.rows(f"{commit.group}/offsets", 0, len(commit.clips) + 1)
             except InputError as error:
@@ -281,18 +273,8 @@ class FeatureStore:
         return problems
 
     def info(self) -> StoreInfo:
-        """Counts and sizes of what is committed."""
-        return StoreInfo(
-            clips=len(self._places.get(PLAIN, {})),
-            failures=len(self.failures()),
-            views={view: len(self._places[view]) for view in self.views()},
-            steps=sum(place.length for places in self._places.values() for place in places.values()),
-            bytes=sum(commit.stored_bytes for commit in self.commits()),
-            orphans=len(self._orphans()),
-            width=self.width,
-            dtype=str(self.dtype),
-            fingerprint=self.fingerprint,
-        )
+        """Counts and sizes of what is committed, without holding on to any of it."""
+        return inventory.take(self)[0]
 
     def gc(self, grace_seconds: float = 3600) -> list[str]:
         """Delete tries that no commit names and that began over ``grace_seconds`` ago; returns their groups.
@@ -301,40 +283,63 @@ class FeatureStore:
         """
         deleted = []
         for group in self._orphans():
-            if time.time() - arrays.began(self._storage, group) > grace_seconds:
+            if time.time() - arrays.began(self.storage, group) > grace_seconds:
                 records.delete_folder(self.writable, group)
                 deleted.append(group)
         return deleted
 
     def _orphans(self) -> list[str]:
         # Folders are listed before commits: one that is committed in between must not look like an orphan.
-        groups = [f"blocks/{name}" for name in records.names(self._storage, "blocks") if name != "zarr.json"]
-        committed = {commit.group for commit in self.commits()}
+        groups = self.groups()
+        committed = {commit.group for commit in self.stream()}
         return [group for group in groups if group not in committed]
+
+    def groups(self) -> list[str]:
+        """The folders of all tries at blocks, committed or not."""
+        return [f"blocks/{name}" for name in records.names(self.storage, "blocks") if name != "zarr.json"]
 
     @functools.cached_property
     def _places(self) -> dict[str, dict[str, Place]]:
         """By view, then by id."""
         # Two jobs with other block sizes may both have extracted a clip: either's features will do.
         places: dict[str, dict[str, Place]] = defaultdict(dict)
-        for commit in self.commits():
+        for commit in self.stream():
             for id, view, place in commit.places():
                 places[view].setdefault(id, place)
         return dict(places)
 
     def commits(self) -> list[Commit]:
-        """Every commit record, in the order of the file names, read anew.
+        """Every commit record, in the order of the file names, read anew. Errors as ``stream``."""
+        return list(self.stream())
+
+    def stream(self) -> Iterator[Commit]:
+        """As ``commits``, read a few at a time while they are asked for.
 
         Raises:
             InputError: a record is damaged, or of features that were made differently.
         """
-        return [self._parse(key, data) for key, data in records.get_all(self._storage, "commits").items()]
+        for name, data in records.each(self.storage, "commits"):
+            yield self._parse(name, data)
 
-    def _parse(self, key: str, data: bytes) -> Commit:
-        commit = Commit.parse(f"{self.location}/{key}", data)
+    def entries(self) -> Iterator[tuple[Commit, list[tuple[str, str, Place]]]]:
+        """As ``stream``, each with those of its clips, views and places that count: of a clip that is in two
+        commits, the first one's."""
+        seen = KeySet()
+        for commit in self.stream():
+            entries = list(commit.places())
+            yield commit, list(compress(entries, seen.add([key(id, view) for id, view, _ in entries])))
+
+    def has_commit(self, commit: Commit) -> bool:
+        """Whether this very record is there now."""
+        name = f"commits/{commit.block}.json"
+        data = records.get(self.storage, name)
+        return data is not None and self._parse(name, data) == commit
+
+    def _parse(self, name: str, data: bytes) -> Commit:
+        commit = Commit.parse(f"{self.location}/{name}", data)
         if commit.fingerprint != self.fingerprint:
             found = f"features of fingerprint {commit.fingerprint[:12]}"
-            raise records.damaged(f"{self.location}/{key}", found)
+            raise records.damaged(f"{self.location}/{name}", found)
         return commit
 
     def place(self, id: str, view: str = PLAIN) -> Place | None:

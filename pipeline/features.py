@@ -24,11 +24,13 @@ def info(store: Store, as_json: AsJson = False) -> None:
     """What a store holds, and which clips failed."""
     import dataclasses
 
+    from extract.inventory import take
     from extract.store import FeatureStore
 
     opened = FeatureStore.open(store)
-    facts = dataclasses.asdict(opened.info())
-    failures = {id: {"kind": f.kind, "detail": f.detail} for id, f in opened.failures().items()}
+    held, failed = take(opened)
+    facts = dataclasses.asdict(held)
+    failures = {id: {"kind": f.kind, "detail": f.detail} for id, f in failed.items()}
     if as_json:
         print_json({**facts, "failed": failures, "provenance": opened.provenance})
         return

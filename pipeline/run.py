@@ -18,7 +18,7 @@ from pipeline.config import Experiment, write_config
 from pipeline.freshness import Record, Records, State
 
 if TYPE_CHECKING:
-    from extract.index import Clip
+    from extract.index import Clip, ClipIndex
     from extract.manifest import Dataset
 
 
@@ -99,10 +99,15 @@ class Run:
             raise InputError(self.folder, expected="features", found="none", remedy="Run `slt extract` first.")
         return self.records.located(next(name for name in extracted.outputs if name.endswith(f"/{split}.zarr")))
 
-    def clips(self, split: str) -> list[Clip]:
+    def split(self, name: str) -> ClipIndex:
+        """The clips of a split, to be read lazily; at least one."""
         from extract.index import ClipIndex
 
-        return ClipIndex(self.index, split).clips()
+        return ClipIndex(self.index, name).filled()
+
+    def clips(self, split: str) -> list[Clip]:
+        """The clips of a split, in memory."""
+        return list(self.split(split))
 
     def inputs(self, stage: Stage) -> dict[str, Any]:
         """What decides a stage's result: settings, outside files, and the results of the stages before."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,9 +102,10 @@ def run_extract(run: Run, task: Task) -> Result:
     from extract.cluster import dashboard, open_cluster
     from extract.extractor import load_encoder
     from extract.fingerprint import fingerprint
+    from extract.inventory import summary as summary_of
     from extract.job import Progress, extract_split
     from extract.provenance import feature_provenance
-    from extract.settings import PLAIN, View
+    from extract.settings import View
     from extract.store import FeatureStore
 
     settings, encoder = run.experiment.extract, run.folder / "encoder"
@@ -114,12 +113,13 @@ def run_extract(run: Run, task: Task) -> Result:
     name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features))
     places = {split: run.place(name, split) for split in SPLITS}
     figures: dict[str, Any] = {}
-    found, failed, clips, seconds = {}, 0, 0, 0.0
+    found: dict[str, str] = {}
+    present, failed, clips, seconds = 0, 0, 0, 0.0
     with open_cluster(settings, lambda line: task.bars.say(f"  [yellow]{line}[/yellow]")) as client:
         if page := dashboard(client):
             task.bars.say(f"  [dim]dashboard: {page}[/dim]")
         for split in SPLITS:
-            wanted = run.clips(split)
+            wanted = run.split(split)
             with task.bars.bar(split, "clips") as tick:
 
                 def show(progress: Progress, tick: Tick = tick) -> None:
@@ -132,8 +132,8 @@ def run_extract(run: Run, task: Task) -> Result:
                 summary = extract_split(
                     wanted, len(wanted), run.dataset.root, encoder, places[split], chosen, client, on_progress=show
                 )
-            store = FeatureStore.open(places[split])
-            found[split] = {view.name: store.lengths(view.name) for view in chosen.views}
+            held, found[split] = summary_of(FeatureStore.open(places[split]), {view.name for view in chosen.views})
+            present += held
             figures[split] = summary.figures()
             failed += sum(summary.failed.values())
             clips, seconds = clips + summary.extracted, seconds + summary.seconds
@@ -144,9 +144,8 @@ def run_extract(run: Run, task: Task) -> Result:
             if summary.failed:
                 kinds = ", ".join(f"{kind} {n}" for kind, n in summary.failed.items())
                 task.bars.say(f"  [yellow]{split}: clips without features: {kinds}[/yellow]")
-    identity = {"fingerprint": name, "clips": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()}
+    identity = {"fingerprint": name, "clips": found}
     rate = f", {clips / seconds:.0f} clips/s" if clips else ""
-    present = sum(len(views[PLAIN]) for views in found.values())
     said = f"{present} clips in {str(places['train']).rpartition('/')[0]} ({clips} new{rate})"
     return Result(list(places.values()), identity, said, failed, figures)
 
