@@ -89,7 +89,7 @@ class ClipIndex:
     def __iter__(self) -> Iterator[Clip]:
         """Reads lazily, some thousand clips at a time, and of a split only the row groups that may have it."""
         groups = [group for group, (least, most) in enumerate(self._bounds()) if self._within(least, most)]
-        for batch in self._file.iter_batches(_BATCH, row_groups=groups, columns=[*_COLUMNS, "split"]):
+        for batch in self._batches([*_COLUMNS, "split"], groups):
             if self.split is not None:
                 batch = batch.filter(pc.equal(batch["split"], self.split))
             for row in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
@@ -105,9 +105,22 @@ class ClipIndex:
                 total += self._file.metadata.row_group(group).num_rows
             elif self._within(least, most):
                 mixed.append(group)
-        for batch in self._file.iter_batches(_BATCH, row_groups=mixed, columns=["split"]):
+        for batch in self._batches(["split"], mixed):
             total += pc.sum(pc.equal(batch["split"], self.split)).as_py() or 0
         return total
+
+    def _batches(self, columns: list[str], groups: Iterable[int]) -> Iterator[pa.RecordBatch]:
+        """
+        Raises:
+            InputError: the file is damaged.
+        """
+        try:
+            yield from self._file.iter_batches(_BATCH, row_groups=list(groups), columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(
+                self.path, expected="a Parquet file as it was written", found=str(error).splitlines()[0],
+                remedy="Delete it and run `slt index` again.",
+            ) from error  # fmt: skip
 
     def _bounds(self) -> Iterator[tuple[str | None, str | None]]:
         """The least and the greatest split of each row group; None where it does not say."""
@@ -127,8 +140,9 @@ class ClipIndex:
             InputError: the split has no clip.
         """
         if not len(self):
-            splits = self._file.iter_batches(_BATCH, columns=["split"])
-            present = sorted(set().union(*(batch["split"].unique().to_pylist() for batch in splits)))
+            groups = range(self._file.metadata.num_row_groups)
+            splits = (batch["split"].unique().to_pylist() for batch in self._batches(["split"], groups))
+            present = sorted(set().union(*splits))
             raise InputError(
                 self.path, expected=f"clips in split {self.split!r}", found="none",
                 remedy=f"Splits in this index: {', '.join(present) or 'none'}.",

@@ -106,6 +106,60 @@ def test_killed_at_any_step_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.
     assert again.info().orphans == 0
 
 
+def test_a_block_that_an_earlier_compaction_wrote_already_is_not_taken_for_superseded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the merged commit and the removal of its parts, and run again: the same parts make the same
+    block, whose older record comes later in the listing."""
+    store = new_store(tmp_path / "s.zarr")
+    for name in ("0a", "0b", "0c"):
+        store.write_block(name, [(f"{name}{i}", rows(3 + i, i)) for i in range(4)])
+    before = contents(store)
+    target = 40 * ROW_BYTES  # two of the three
+
+    def dying(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction.records, "delete", dying)
+        with pytest.raises(KeyboardInterrupt):
+            compact(store, target)
+    assert [commit.block[:2] for commit in store.commits()][:3] == ["0a", "0b", "0c"]
+    assert len(store.commits()) == 4
+    again = FeatureStore.open(store.location)
+    compact(again, target)
+    assert contents(FeatureStore.open(store.location)) == before
+    assert again.verify() == []
+    assert len(again.commits()) == 2
+    again.gc(grace_seconds=-1)
+    assert contents(FeatureStore.open(store.location)) == before
+
+
+def test_commits_are_read_while_they_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never more records at once than are fetched together and belong to one pack."""
+    monkeypatch.setattr(records, "_AT_ONCE", 2)
+    store = new_store(tmp_path / "s.zarr")
+    for number in range(12):
+        store.write_block(f"{number:02d}", [(f"clip {number}", rows(5, number))])
+    before = contents(store)
+    events: list[str] = []
+    parse, commit = records.Commit.parse, FeatureStore.commit
+
+    def parsed(where: str, data: bytes) -> records.Commit:
+        events.append("read")
+        return parse(where, data)
+
+    def committed(*arguments: object, **named: object) -> None:
+        events.append("merged")
+        return commit(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(records.Commit, "parse", parsed)
+    monkeypatch.setattr(FeatureStore, "commit", committed)
+    assert compact(store, 20 * ROW_BYTES) == 12 - 3
+    assert "".join(event[0] for event in events) == "r" * 5 + "m" + "r" * 4 + "m" + "r" * 3 + "m"
+    assert contents(FeatureStore.open(store.location)) == before
+
+
 def test_what_others_committed_since_is_not_taken_for_superseded(tmp_path: Path) -> None:
     """The driver looks at the store before the workers write to it."""
     driver = new_store(tmp_path / "s.zarr")
