@@ -2,13 +2,18 @@
 
 A block is one task, so it is small; file systems and readers want few, large files. A compacted store has the
 features that it had, in a handful of files per hundred megabytes, whatever the size of the tasks.
+
+Of a clip in two commits, the one that is first by name counts. A merged block's name comes before those of its parts.
+So whatever is removed, because it was merged or because it counts for nothing, is covered by a commit that comes
+before it; and of all that ever held a clip the first is never removed, however many jobs compact at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -22,6 +27,11 @@ from extract.store import FeatureStore
 
 TARGET_BYTES = 2**28
 """Of a merged block's features, about, before compression. Also what merging needs of memory, twice."""
+
+_MERGED = re.compile(r"-(\d{6})-[0-9a-f]{32}")
+"""The name of a merged block: a minus, which comes before every digit, and a number that is less than those of its
+parts; others count as ``_UNMERGED``."""
+_UNMERGED = 1_000_000
 
 
 @dataclasses.dataclass(slots=True)
@@ -48,39 +58,29 @@ def compact(store: FeatureStore, target_bytes: int = TARGET_BYTES) -> int:
         InputError: a part is damaged; what is merged until then stays merged.
     """
     fewer = 0
-    merged: set[str] = set()
-    for pack in _packs(store, target_bytes // (store.width * store.dtype.itemsize), merged):
+    for pack in _packs(store, target_bytes // (store.width * store.dtype.itemsize)):
         try:
-            kept = _merge(store, pack) if pack.entries else None
+            if pack.entries:
+                _merge(store, pack)
         except InputError:
             store.refresh()
             if all(store.has_commit(commit) for commit in pack.commits):
                 raise
             return fewer  # another job is merging them at this moment
-        if kept:
-            merged.add(kept)
         for commit in pack.commits:
-            if commit.block != kept:
-                records.delete(store.writable, f"commits/{commit.block}.json")
+            records.delete(store.writable, f"commits/{commit.block}.json")
         for commit in pack.commits:
             records.delete_folder(store.writable, commit.group)
-        fewer += len(pack.commits) - (kept is not None)
+        fewer += len(pack.commits) - bool(pack.entries)
     store.refresh()
     return fewer
 
 
-def _packs(store: FeatureStore, rows: int, merged: Container[str]) -> Iterator[_Pack]:
-    """Commits to merge, up to ``rows`` features each; and by itself each commit of which nothing counts.
-
-    Args:
-        merged: blocks that were written out of earlier packs. An older try at such a block may be in the listing,
-            and its entries then seem to count for nothing; but its record is the new one by now.
-    """
+def _packs(store: FeatureStore, rows: int) -> Iterator[_Pack]:
+    """Commits to merge, up to ``rows`` features each; and by itself each commit of which nothing counts."""
     pack = _Pack()
     # One listing decides what counts: with two, a commit that came between them would seem to count for nothing.
     for commit, entries in store.entries():
-        if commit.block in merged:
-            continue
         size = sum(place.length for _, _, place in entries)
         if not entries:
             yield _Pack([commit])
@@ -93,13 +93,19 @@ def _packs(store: FeatureStore, rows: int, merged: Container[str]) -> Iterator[_
         yield pack
 
 
-def _merge(store: FeatureStore, pack: _Pack) -> str:
-    """Write and commit a pack's entries as one block; returns its id."""
+def _number(parts: Iterable[Commit]) -> int:
+    """The least number in the names of some blocks."""
+    found = (_MERGED.fullmatch(commit.block) for commit in parts)
+    return min(int(name[1]) if name else _UNMERGED for name in found)
+
+
+def _merge(store: FeatureStore, pack: _Pack) -> None:
+    """Write and commit a pack's entries as one block."""
     ids, views, places = (list(column) for column in zip(*pack.entries, strict=True))
     array = np.empty((pack.rows, store.width), store.dtype)
     # A reader of its own, which is forgotten with all the blocks that it opened.
     load_places(Reader(store.storage), store.location, ids, places, array)
-    block = digest([ids, views])[:32]
+    block = f"-{_number(pack.commits) - 1:06d}-{digest([ids, views])[:32]}"
     timings: Counter[str] = Counter()
     versions: dict[str, set[str]] = {}
     for commit in pack.commits:
@@ -116,4 +122,3 @@ def _merge(store: FeatureStore, pack: _Pack) -> str:
         timings=timings,
         versions={name: ", ".join(sorted(found)) for name, found in versions.items()},
     )
-    return block

@@ -106,11 +106,10 @@ def test_killed_at_any_step_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.
     assert again.info().orphans == 0
 
 
-def test_a_block_that_an_earlier_compaction_wrote_already_is_not_taken_for_superseded(
+def test_a_block_that_a_killed_compaction_wrote_is_not_taken_for_superseded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between the merged commit and the removal of its parts, and run again: the same parts make the same
-    block, whose older record comes later in the listing."""
+    """Killed between the merged commit and the removal of its parts, and run again, with several packs."""
     store = new_store(tmp_path / "s.zarr")
     for name in ("0a", "0b", "0c"):
         store.write_block(name, [(f"{name}{i}", rows(3 + i, i)) for i in range(4)])
@@ -124,8 +123,9 @@ def test_a_block_that_an_earlier_compaction_wrote_already_is_not_taken_for_super
         patch.setattr(compaction.records, "delete", dying)
         with pytest.raises(KeyboardInterrupt):
             compact(store, target)
-    assert [commit.block[:2] for commit in store.commits()][:3] == ["0a", "0b", "0c"]
-    assert len(store.commits()) == 4
+    merged, *parts = store.commits()
+    assert [commit.block for commit in parts] == ["0a", "0b", "0c"]
+    assert merged.clips == parts[0].clips + parts[1].clips
     again = FeatureStore.open(store.location)
     compact(again, target)
     assert contents(FeatureStore.open(store.location)) == before
@@ -133,6 +133,46 @@ def test_a_block_that_an_earlier_compaction_wrote_already_is_not_taken_for_super
     assert len(again.commits()) == 2
     again.gc(grace_seconds=-1)
     assert contents(FeatureStore.open(store.location)) == before
+
+
+def test_two_jobs_that_merge_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one comes when the merged block is committed and its parts are still there. It has one commit more,
+    packs differently and leaves a part alone: it must not take the merged block for what the parts supersede."""
+    store = new_store(tmp_path / "s.zarr")
+    for name in ("0a", "0b", "0c"):
+        store.write_block(name, [(f"{name}{i}", rows(3 + i, i)) for i in range(4)])  # 18 rows
+    target = 60 * ROW_BYTES
+    expected = contents(store)
+    delete, others = records.delete, []
+
+    def interrupted(*arguments: object) -> None:
+        if not others:
+            others.append(FeatureStore.open(store.location))
+            others[0].write_block("05", [("05", rows(20, 5))])
+            expected.update(contents(FeatureStore.open(store.location)))
+            compact(others[0], target)
+        delete(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compaction.records, "delete", interrupted)
+    compact(store, target)
+    again = FeatureStore.open(store.location)
+    assert len(expected) == 13
+    assert contents(again) == expected
+    assert again.verify() == []
+
+
+def test_a_block_that_is_merged_again_comes_before_its_parts(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr")
+    merged: list[str] = []
+    for number in range(4):
+        store.write_block(f"{number}a", [(f"clip {number}", rows(2, number))])
+        store.write_block(f"{number}b", [(f"other {number}", rows(2, number))])
+        assert compact(store) == (2 if number else 1)
+        (commit,) = store.commits()
+        merged.append(commit.block)
+    assert [name[:8] for name in merged] == ["-999999-", "-999998-", "-999997-", "-999996-"]
+    assert merged == sorted(merged, reverse=True)
+    assert len(store.load().ids) == 8
 
 
 def test_commits_are_read_while_they_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
