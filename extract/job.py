@@ -24,6 +24,9 @@ from extract.settings import ExtractSettings, View
 from extract.store import FeatureStore
 from extract.worker import BlockRecord, extract_block
 
+_BLOCKS_EACH = 4
+"""Blocks that a worker still gets of what is left, so that they end together."""
+
 
 class FailureRateError(SltError):
     """More clips of a split failed than ``max_failure_rate`` allows. What was committed stays."""
@@ -42,14 +45,20 @@ class Summary:
     frames: int = 0
     """Sampled frames that this run decoded."""
     seconds: float = 0.0
+    read_seconds: float = 0.0
+    """Summed over the workers, as the next three. Reading and decoding run beside the forward pass."""
     decode_seconds: float = 0.0
-    """Summed over the workers, as the next two. Decoding runs beside the forward pass."""
     forward_seconds: float = 0.0
     write_seconds: float = 0.0
 
     def shares(self) -> dict[str, float]:
-        """Of the workers' time, what went into each step; they sum to 1. Decoding includes reading."""
-        spent = {"decode": self.decode_seconds, "forward": self.forward_seconds, "write": self.write_seconds}
+        """Of the workers' time, what went into each step; they sum to 1. Decoding a video includes reading it."""
+        spent = {
+            "read": self.read_seconds,
+            "decode": self.decode_seconds,
+            "forward": self.forward_seconds,
+            "write": self.write_seconds,
+        }
         return {step: seconds / max(sum(spent.values()), 1e-9) for step, seconds in spent.items()}
 
     def figures(self) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def extract_split(
         FailureRateError: too many clips failed.
     """
     encoder = load_encoder(encoder_dir, settings.features)
-    provenance = feature_provenance(encoder, settings.dtype, settings.features)
+    provenance = feature_provenance(encoder, settings.dtype, settings.features, settings.compute)
     width = cached_width(encoder, settings.features)
     store = FeatureStore.create(_absolute(store_path), provenance, width, settings.dtype)
     if settings.retry_failed:
@@ -122,7 +131,12 @@ def extract_split(
     tally = _Tally(total, settings.max_failure_rate, on_progress)
     committed = {view: store.lengths(view.name) for view in settings.views}
     wanted = tally.count_done(clips, committed, store.failures())
-    blocks = plan_blocks(wanted, encoder.config.frame_settings.keep_every, settings.block_frames)
+
+    def fair_share(frames: float) -> float:
+        # Large blocks first, small ones at the end, so that no worker is alone with a large one when all else is done.
+        return (total - tally.seen) * frames / (_BLOCKS_EACH * max(1, len(client.ncores())))
+
+    blocks = plan_blocks(wanted, encoder.config.frame_settings.keep_every, settings.block_frames, fair_share)
 
     def submit(block: Block) -> Future:
         # Not pure: the same block may have been extracted before, into another store.
@@ -191,6 +205,8 @@ class _Tally:
     def __init__(self, total: int, max_rate: float, on_progress: Callable[[Progress], None] | None) -> None:
         self.summary = Summary(clips=total)
         self.max_rate, self.on_progress = max_rate, on_progress
+        self.seen = 0
+        """Clips that were counted or handed out."""
         self.began = time.monotonic()
 
     def count_done(
@@ -198,6 +214,7 @@ class _Tally:
     ) -> Iterator[tuple[Clip, tuple[View, ...]]]:
         """The clips that remain to be done, each with the views it lacks, while the others are counted."""
         for clip in clips:
+            self.seen += 1
             lacking = tuple(view for view, ids in committed.items() if clip.id not in ids)
             if not lacking:
                 self.summary.skipped += 1
@@ -210,6 +227,7 @@ class _Tally:
         summary = self.summary
         summary.extracted += record.clips
         summary.frames += record.frames
+        summary.read_seconds += record.read_seconds
         summary.decode_seconds += record.decode_seconds
         summary.forward_seconds += record.forward_seconds
         summary.write_seconds += record.write_seconds

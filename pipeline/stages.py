@@ -111,7 +111,7 @@ def run_extract(run: Run, task: Task) -> Result:
 
     settings, encoder = run.experiment.extract, run.folder / "encoder"
     frozen = load_encoder(encoder, settings.features)
-    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features))
+    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features, settings.compute))
     places = {split: run.place(name, split) for split in SPLITS}
     figures: dict[str, Any] = {}
     found, failed, clips, seconds = {}, 0, 0, 0.0
