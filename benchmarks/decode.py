@@ -7,12 +7,15 @@ One process, one thread, medians of five; 10 s at 25 fps, one frame of four, 256
 
 from __future__ import annotations
 
-import statistics
 import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose extract.py would hide the package
+
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from extract.frames import read_clip  # first: it sets OpenCV's threads
 from extract.index import Clip

@@ -36,6 +36,7 @@ SECONDS, MIB = 60, 2048
 """What a million clips may take."""
 SHARES = {"train": 0.98, "dev": 0.01, "test": 0.01}
 WIDTH = 512
+WORKERS = 16
 CLAIMED, FAILED_EVERY = 0.95, 1000
 KEEP_EVERY = FrameSettings().keep_every
 
@@ -103,7 +104,7 @@ def plan(index: Path, store: Path, views: tuple[View, ...]) -> dict[str, Any]:
     clips = ClipIndex(index, "train")
     tally = Tally(len(clips), settings.max_failure_rate, None)
     blocks = wanted = 0
-    for block in plan_split(clips, FeatureStore.open(store), tally, settings, KEEP_EVERY):
+    for block in plan_split(clips, FeatureStore.open(store), tally, settings, KEEP_EVERY, lambda: WORKERS):
         blocks += 1
         wanted += len(block.clips)
     summary = tally.finish()

@@ -8,6 +8,11 @@ be; half of the values are zero, as after a ReLU. Both ways are taken in turn, m
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose extract.py would hide the package
+
 import argparse
 import hashlib
 import json
@@ -17,7 +22,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np

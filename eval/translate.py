@@ -40,9 +40,15 @@ def translate_split(
     """One prediction per clip of the split; one that is not ``translatable`` gets an empty hypothesis.
 
     Args:
+        store: features made as those that the model learnt from; others are refused.
         shuffle_seed: give every clip the features of another one (the ``shuffled`` row); None: its own.
         on_clip: called with clips done and clips in all.
+
+    Raises:
+        InputError: features of another fingerprint; what differs is named.
     """
+    if model.config.features is not None:
+        store.require(model.config.features)
     ids = translatable(model, store, clips)
     sources = ids if shuffle_seed is None else derange(ids, shuffle_seed)
     features = store.load(sources)

@@ -36,20 +36,24 @@ class Backend(Protocol):
         """(F, 3, H, W) uint8 RGB, F from 1 to the batch size, to (F, backbone width) float32."""
 
 
-def choose_backend(encoder: VisualEncoder, wanted: str, batch_frames: int) -> Backend:
+def choose_backend(encoder: VisualEncoder, wanted: str, batch_frames: int, compute: str = "float32") -> Backend:
     """The wanted backend, or the quickest that is installed and agrees with torch.
 
     Args:
         encoder: on its device, in evaluation mode.
         wanted: ``torch``, ``onnxruntime`` or ``auto``.
         batch_frames: most frames of a batch that it will be given.
+        compute: ``float32``, or the dtype of autocast, which torch alone has.
 
     Raises:
         InputError: ``onnxruntime`` is wanted and not installed, cannot run this backbone, or differs from torch.
     """
-    plain = TorchBackend(encoder, batch_frames)
-    if wanted == "torch" or encoder.device.type != "cpu":
+    plain = TorchBackend(encoder, batch_frames, compute)
+    if wanted == "torch" or (wanted == "auto" and (encoder.device.type != "cpu" or compute != "float32")):
         return plain
+    if encoder.device.type != "cpu" or compute != "float32":
+        raise InputError("extract.backend", expected="float32 on a CPU for onnxruntime",
+                         found=f"{compute} on {encoder.device.type}", remedy="Set extract.backend=auto.")  # fmt: skip
     absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if absent:
         if wanted == "auto":
@@ -84,9 +88,9 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, encoder: VisualEncoder, batch_frames: int) -> None:
+    def __init__(self, encoder: VisualEncoder, batch_frames: int, compute: str = "float32") -> None:
         self.encoder = folded(encoder).to(memory_format=torch.channels_last)
-        self.batch_frames = batch_frames
+        self.batch_frames, self.compute = batch_frames, getattr(torch, compute)
 
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.uint8]) -> Tensor:
@@ -94,7 +98,12 @@ class TorchBackend:
         if len(batch) < self.batch_frames:
             padding = np.zeros((self.batch_frames - len(batch), *batch.shape[1:]), np.uint8)
             frames = np.concatenate([batch, padding])
-        return self.encoder.frame_features(torch.from_numpy(frames).to(self.encoder.device))[: len(batch)]
+        device, pixels = self.encoder.device, torch.from_numpy(frames)
+        if device.type == "cuda":
+            pixels = pixels.pin_memory()  # so that the copy runs beside the computation
+        with torch.autocast(device.type, self.compute, enabled=self.compute != torch.float32):
+            features = self.encoder.frame_features(pixels.to(device, non_blocking=True))
+        return features[: len(batch)].float()
 
 
 class OnnxBackend:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from extract.fingerprint import digest
 from extract.index import Clip
@@ -11,6 +11,8 @@ from extract.settings import View
 
 # Where the index could not count a clip's frames, the mean of the published corpora stands in (107 to 123).
 _TYPICAL_FRAMES = 120
+_LEAST_FRAMES = 32
+"""Smaller blocks would cost more than they balance: a task and a commit take some 20 ms."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +36,12 @@ class Block:
         return Block.of(self.clips[:middle], self.views), Block.of(self.clips[middle:], self.views)
 
 
-def plan_blocks(wanted: Iterable[tuple[Clip, tuple[View, ...]]], keep_every: int, block_frames: int) -> Iterator[Block]:
+def plan_blocks(
+    wanted: Iterable[tuple[Clip, tuple[View, ...]]],
+    keep_every: int,
+    block_frames: int,
+    fair_share: Callable[[float], float] | None = None,
+) -> Iterator[Block]:
     """Pack clips into blocks, lazily and in order.
 
     Args:
@@ -42,19 +49,30 @@ def plan_blocks(wanted: Iterable[tuple[Clip, tuple[View, ...]]], keep_every: int
         keep_every: the sampling: one frame of so many is kept.
         block_frames: sampled frames per block over all views, about: a block ends with the clip that reaches it, or
             where the next clip lacks other views.
+        fair_share: given the mean frames of a clip so far, the frames that one block may have so that all workers
+            stay busy to the end; asked before each block. A block is never larger than ``block_frames``.
     """
     waiting: list[Clip] = []
     views: tuple[View, ...] = ()
-    frames = 0
+    frames = planned = seen = 0
+
+    def limit() -> float:
+        if fair_share is None:
+            return block_frames
+        mean = planned / seen if seen else _TYPICAL_FRAMES / keep_every
+        return min(block_frames, max(_LEAST_FRAMES, fair_share(mean)))
+
+    most = limit()
     for clip, lacking in wanted:
         if waiting and lacking != views:
             yield Block.of(waiting, views)
             waiting, frames = [], 0
         views = lacking
         waiting.append(clip)
-        frames += len(views) * -(-(clip.n_frames or _TYPICAL_FRAMES) // keep_every)
-        if frames >= block_frames:
+        cost = len(views) * -(-(clip.n_frames or _TYPICAL_FRAMES) // keep_every)
+        frames, planned, seen = frames + cost, planned + cost, seen + 1
+        if frames >= most:
             yield Block.of(waiting, views)
-            waiting, frames = [], 0
+            waiting, frames, most = [], 0, limit()
     if waiting:
         yield Block.of(waiting, views)

@@ -73,7 +73,7 @@ class Extractor:
         torch.backends.cudnn.benchmark = False
         self.encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
         self.level, self.dtype = settings.features, settings.dtype
-        self.backend: Backend = choose_backend(self.encoder, settings.backend, settings.batch_frames)
+        self.backend: Backend = choose_backend(self.encoder, settings.backend, settings.batch_frames, settings.compute)
 
     @property
     def width(self) -> int:

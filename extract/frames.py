@@ -48,9 +48,10 @@ def read_clip(
     read = _read_folder if path.is_dir() else read_video
     kept: list[Frame] = []
     for square in read(path, clip, scaled, rng, view.phase):
-        kept.append(square[top : top + side, left : left + side].copy())  # the rest of the square need not live on
+        # One copy: out of the square, which need not live on, into planes.
+        kept.append(np.ascontiguousarray(square[top : top + side, left : left + side].transpose(2, 0, 1)))
         require_length(path, len(kept), side)
-    return np.ascontiguousarray(np.stack(kept).transpose(0, 3, 1, 2))
+    return np.stack(kept)
 
 
 def _read_folder(

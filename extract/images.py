@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import ClipError
+from extract.stopwatch import Stopwatch
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _TAIL = 64
@@ -19,6 +20,9 @@ _INTERPOLATION = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": c
 
 # One decoding thread a process: workers and torch already fill the cores.
 cv2.setNumThreads(1)
+
+READING = Stopwatch()
+"""Waiting for the bytes of images, in this process. Video decoders read by themselves, within decoding."""
 
 Frame = NDArray[np.uint8]
 """(height, width, 3) uint8."""
@@ -87,7 +91,8 @@ def resize(image: Frame, side: int, interpolation: str) -> Frame:
 
 
 def _read_image(path: Path) -> Frame:
-    data = np.fromfile(path, dtype=np.uint8)
+    with READING:
+        data = np.fromfile(path, dtype=np.uint8)
     # OpenCV fills what a truncated file lacks with grey and only warns.
     if _end_mark(path.name) not in data[-_TAIL:].tobytes():
         raise ClipError("decode", f"{path}: truncated ({data.size} bytes, no end mark)")

@@ -28,6 +28,8 @@ from extract.store import FeatureStore
 from extract.worker import BlockRecord, extract_block
 
 _LOOKED_UP_AT_ONCE = 1024
+_BLOCKS_EACH = 4
+"""Blocks that a worker still gets of what is left, so that they end together."""
 
 
 class FailureRateError(SltError):
@@ -47,14 +49,20 @@ class Summary:
     frames: int = 0
     """Sampled frames that this run decoded."""
     seconds: float = 0.0
+    read_seconds: float = 0.0
+    """Summed over the workers, as the next three. Reading and decoding run beside the forward pass."""
     decode_seconds: float = 0.0
-    """Summed over the workers, as the next two. Decoding runs beside the forward pass."""
     forward_seconds: float = 0.0
     write_seconds: float = 0.0
 
     def shares(self) -> dict[str, float]:
-        """Of the workers' time, what went into each step; they sum to 1. Decoding includes reading."""
-        spent = {"decode": self.decode_seconds, "forward": self.forward_seconds, "write": self.write_seconds}
+        """Of the workers' time, what went into each step; they sum to 1. Decoding a video includes reading it."""
+        spent = {
+            "read": self.read_seconds,
+            "decode": self.decode_seconds,
+            "forward": self.forward_seconds,
+            "write": self.write_seconds,
+        }
         return {step: seconds / max(sum(spent.values()), 1e-9) for step, seconds in spent.items()}
 
     def figures(self) -> dict[str, Any]:
@@ -115,7 +123,7 @@ def extract_split(
         FailureRateError: too many clips failed.
     """
     encoder = load_encoder(encoder_dir, settings.features)
-    provenance = feature_provenance(encoder, settings.dtype, settings.features)
+    provenance = feature_provenance(encoder, settings.dtype, settings.features, settings.compute)
     width = cached_width(encoder, settings.features)
     store = FeatureStore.create(_absolute(store_path), provenance, width, settings.dtype)
     if settings.retry_failed:
@@ -125,7 +133,8 @@ def extract_split(
     check_workers(client, *arguments[:4])
 
     tally = Tally(total, settings.max_failure_rate, on_progress)
-    blocks = plan_split(clips, store, tally, settings, encoder.config.frame_settings.keep_every)
+    keep_every = encoder.config.frame_settings.keep_every
+    blocks = plan_split(clips, store, tally, settings, keep_every, lambda: len(client.ncores()))
 
     def submit(block: Block) -> Future:
         # Not pure: the same block may have been extracted before, into another store.
@@ -144,12 +153,27 @@ def extract_split(
 
 
 def plan_split(
-    clips: Iterable[Clip], store: FeatureStore, tally: Tally, settings: ExtractSettings, keep_every: int
+    clips: Iterable[Clip],
+    store: FeatureStore,
+    tally: Tally,
+    settings: ExtractSettings,
+    keep_every: int,
+    workers: Callable[[], int],
 ) -> Iterator[Block]:
-    """The blocks of the clips that the store does not have yet, as lazily as ``plan_blocks``; ``tally`` counts the
-    clips that need nothing."""
+    """The blocks of the clips that the store does not have yet, as lazily as ``plan_blocks``.
+
+    Args:
+        tally: counts the clips that need nothing.
+        keep_every: the sampling: one frame of so many is kept.
+        workers: how many there are now.
+    """
     wanted = tally.count_done(clips, settings.views, done(store, {view.name for view in settings.views}))
-    return plan_blocks(wanted, keep_every, settings.block_frames)
+
+    def fair_share(frames: float) -> float:
+        # Large blocks first, small ones at the end, so that no worker is alone with a large one when all else is done.
+        return (tally.summary.clips - tally.seen) * frames / (_BLOCKS_EACH * max(1, workers()))
+
+    return plan_blocks(wanted, keep_every, settings.block_frames, fair_share)
 
 
 def _extract_window(
@@ -201,6 +225,8 @@ class Tally:
     def __init__(self, total: int, max_rate: float, on_progress: Callable[[Progress], None] | None) -> None:
         self.summary = Summary(clips=total)
         self.max_rate, self.on_progress = max_rate, on_progress
+        self.seen = 0
+        """Clips that were counted or handed out."""
         self.began = time.monotonic()
 
     def count_done(
@@ -213,6 +239,7 @@ class Tally:
             ids = [key(clip.id) for clip in some]
             failed = {kind: keys.has(ids) for kind, keys in done.failed.items()}
             for row, clip in enumerate(some):
+                self.seen += 1
                 lacking = tuple(view for view, there in zip(views, present, strict=True) if not there[row])
                 kind = next((kind for kind, among in failed.items() if among[row]), None)
                 if not lacking:
@@ -226,6 +253,7 @@ class Tally:
         summary = self.summary
         summary.extracted += record.clips
         summary.frames += record.frames
+        summary.read_seconds += record.read_seconds
         summary.decode_seconds += record.decode_seconds
         summary.forward_seconds += record.forward_seconds
         summary.write_seconds += record.write_seconds

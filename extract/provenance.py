@@ -44,12 +44,15 @@ def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def feature_provenance(encoder: VisualEncoder, dtype: str, level: Level = "sign") -> dict[str, Any]:
+def feature_provenance(
+    encoder: VisualEncoder, dtype: str, level: Level = "sign", compute: str = "float32"
+) -> dict[str, Any]:
     """All that decides the features of a view of a clip, as plain JSON values.
 
     Args:
         encoder: with the weights in the dtype that they compute in.
         level: what of it is cached.
+        compute: what the backbone computes in; another dtype than float32 is autocast.
         dtype: of the stored features, ``float16`` or ``float32``.
     """
     config = encoder.config
@@ -64,6 +67,7 @@ def feature_provenance(encoder: VisualEncoder, dtype: str, level: Level = "sign"
         "frames": frames.model_dump(mode="json", exclude={"decoder"}),  # it stands below, with its version
         "view": VIEW,
         "decoder": decoder_versions(frames.decoder),
+        "compute": compute,
         "dtype": dtype,
     }
     plain: dict[str, Any] = json.loads(canonical_json(provenance))

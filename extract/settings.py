@@ -157,12 +157,14 @@ class ClusterSettings(Settings):
 
 
 class ExtractSettings(Settings):
-    """The Dask job and its store. ``features`` and ``dtype`` are part of the feature fingerprint."""
+    """The Dask job and its store. ``features``, ``dtype`` and ``compute`` are part of the feature fingerprint."""
 
     features: Level = "sign"
     """What is cached (table 8): ``frame``-wise features of the backbone, ``sign``-wise ones of the temporal module
     [P], or the hidden ``states`` of Light-T's encoder."""
     dtype: Literal["float16", "float32"] = "float16"
+    compute: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the backbone computes in: half precision (autocast) is quicker on GPUs and moves features by a percent."""
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (View(),)
     """Of each train clip, the plain one first; dev and test have that one only. Stage 2 draws one per epoch [?]."""
     backend: Literal["auto", "torch", "onnxruntime"] = "auto"
@@ -175,10 +177,13 @@ class ExtractSettings(Settings):
     """A cluster to start instead of local processes."""
     wait_seconds: Annotated[float, Field(gt=0)] = 300
     """How long to wait for a worker of a cluster; longer than the queue where there is one."""
+    decode_threads: Annotated[int, Field(ge=1)] | None = None
+    """Of each worker, ahead of the encoder. Default: one on a CPU, which the encoder fills; beside a GPU, that GPU's
+    share of the cores."""
     batch_frames: Annotated[int, Field(ge=1)] = 32
     """Frames per forward pass of the backbone; frames of several clips share a batch."""
-    block_frames: Annotated[int, Field(ge=1)] = 4096
-    """Sampled frames per block, about: a block is one Dask task, one writer, one commit."""
+    block_frames: Annotated[int, Field(ge=1)] = 2048
+    """Most sampled frames per block, about: a block is one Dask task, one writer, one commit; a kill loses it."""
     max_failure_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of a split's clips that may fail before the job stops with an error."""
     retry_failed: bool = False

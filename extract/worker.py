@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import platform
 import time
 from collections import deque
@@ -25,14 +26,16 @@ from extract.errors import FAILURE_KINDS, ClipError, InputError
 from extract.extractor import Extractor, load_encoder
 from extract.fingerprint import fingerprint
 from extract.frames import read_clip
+from extract.images import READING
 from extract.index import Clip
 from extract.provenance import feature_provenance
 from extract.records import Failure
 from extract.settings import ExtractSettings, FrameSettings, View
 from extract.store import FeatureStore
 
-# Clips that are decoded while the encoder is busy. More would only cost memory: a clip of 8 s is 8 MB.
-_AHEAD = 3
+# Clips that are decoded while the encoder is busy, besides one per thread. More would only cost memory: a clip of
+# 8 s is 8 MB.
+_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class BlockRecord:
     """Id to kind, of the clips that were recorded as failures."""
     frames: int
     """Sampled frames."""
+    read_seconds: float
+    """Of frame folders; video decoders read by themselves."""
     decode_seconds: float
     """In the decoding thread, at the same time as the forward pass."""
     forward_seconds: float
@@ -56,7 +61,7 @@ class BlockRecord:
 def _extractor(directory: str, expected: str, settings: ExtractSettings) -> Extractor:
     """Made once per worker process, and compared with the job's fingerprint before it computes anything."""
     encoder = load_encoder(directory, settings.features)
-    found = fingerprint(feature_provenance(encoder, settings.dtype, settings.features))
+    found = fingerprint(feature_provenance(encoder, settings.dtype, settings.features, settings.compute))
     if found != expected:
         raise InputError(
             f"{directory} on {platform.node()}",
@@ -89,7 +94,9 @@ def extract_block(
     store = FeatureStore.open(store_path)
     store.require(expected)
 
-    decoder = _Decoder(Path(root), extractor.encoder.config.frame_settings, block.views)
+    threads = settings.decode_threads or _decode_threads(extractor)
+    decoder = _Decoder(Path(root), extractor.encoder.config.frame_settings, block.views, threads)
+    read_before = READING.seconds
     forward = 0.0
     hidden: list[Tensor] = []
     for batch in _batches(decoder.read(block.clips), settings.batch_frames):
@@ -113,7 +120,9 @@ def extract_block(
     forward += time.perf_counter() - began
 
     began = time.perf_counter()
-    timings = {"decode": decoder.seconds, "forward": forward}
+    read = READING.seconds - read_before
+    decode = decoder.seconds - read
+    timings = {"read": read, "decode": decode, "forward": forward}
     clips = [(id, features) for id, _, features in entries]
     views = [view for _, view, _ in entries]
     store.write_block(block.id, clips, failures, timings, extractor.versions(), views)
@@ -122,7 +131,8 @@ def extract_block(
         clips=len({id for id, _ in clips}),
         failed={id: failure.kind for id, failure in failures.items()},
         frames=sum(lengths),
-        decode_seconds=decoder.seconds,
+        read_seconds=read,
+        decode_seconds=decode,
         forward_seconds=forward,
         write_seconds=time.perf_counter() - began,
     )
@@ -136,10 +146,13 @@ class _Entry(NamedTuple):
 
 
 class _Decoder:
-    """Decodes clips in a thread of its own, a few ahead of the encoder, and keeps account of them."""
+    """Decodes clips in threads, a few ahead of the encoder, and keeps account of them.
 
-    def __init__(self, root: Path, frames: FrameSettings, views: Sequence[View]) -> None:
-        self.root, self.frames, self.views = root, frames, views
+    Threads, not processes: OpenCV and PyAV decode without Python's lock, and nothing has to be copied.
+    """
+
+    def __init__(self, root: Path, frames: FrameSettings, views: Sequence[View], threads: int) -> None:
+        self.root, self.frames, self.views, self.threads = root, frames, views, threads
         self.entries: list[_Entry] = []
         """The views of each readable clip, in the order in which they were read."""
         self.failures: dict[str, Failure] = {}
@@ -148,12 +161,14 @@ class _Decoder:
     def read(self, clips: Iterable[Clip]) -> Iterator[NDArray[np.uint8]]:
         """The frames of each view of each readable clip, (T, 3, crop, crop), in order."""
         remaining = iter(clips)
-        with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
-            queue = deque((clip, thread.submit(self._decode, clip)) for clip in islice(remaining, _AHEAD))
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
+            first = islice(remaining, self.threads + _AHEAD)
+            queue = deque((clip, pool.submit(self._decode, clip)) for clip in first)
             while queue:
                 clip, future = queue.popleft()
-                decoded = future.result()
-                queue.extend((later, thread.submit(self._decode, later)) for later in islice(remaining, 1))
+                decoded, seconds = future.result()
+                self.seconds += seconds
+                queue.extend((later, pool.submit(self._decode, later)) for later in islice(remaining, 1))
                 if isinstance(decoded, Failure):
                     self.failures[clip.id] = decoded
                 else:
@@ -161,19 +176,26 @@ class _Decoder:
                     self.entries += [_Entry(clip.id, view.name, len(frames)) for view, frames in named]
                     yield from decoded
 
-    def _decode(self, clip: Clip) -> list[NDArray[np.uint8]] | Failure:
+    def _decode(self, clip: Clip) -> tuple[list[NDArray[np.uint8]] | Failure, float]:
+        """The frames of each view, or why there are none; and the seconds that it took."""
         if clip.problem is not None:  # found while indexing; a look at the pixels would only find it again
             kind, _, detail = clip.problem.partition(": ")
-            return Failure(kind, detail) if kind in FAILURE_KINDS else Failure("decode", clip.problem)
+            return (Failure(kind, detail) if kind in FAILURE_KINDS else Failure("decode", clip.problem)), 0.0
         began = time.perf_counter()
+        found: list[NDArray[np.uint8]] | Failure
         try:
-            return [read_clip(self.root, clip, self.frames, view=view) for view in self.views]
+            found = [read_clip(self.root, clip, self.frames, view=view) for view in self.views]
         except ClipError as error:
-            return Failure(error.kind, error.detail)
+            found = Failure(error.kind, error.detail)
         except (OSError, cv2.error) as error:  # no permission, a stale mount, an image too large to allocate
-            return Failure("decode", f"{self.root / clip.source}: {type(error).__name__}: {error}")
-        finally:
-            self.seconds += time.perf_counter() - began
+            found = Failure("decode", f"{self.root / clip.source}: {type(error).__name__}: {error}")
+        return found, time.perf_counter() - began
+
+
+def _decode_threads(extractor: Extractor) -> int:
+    if extractor.encoder.device.type == "cpu":
+        return 1
+    return max(1, (os.cpu_count() or 1) // max(1, torch.cuda.device_count()))
 
 
 def _batches(clips: Iterable[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:

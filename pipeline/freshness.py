@@ -25,6 +25,7 @@ EXECUTION = frozenset(
         "max_failure_rate",
         "retry_failed",
         "backend",
+        "decode_threads",
         "text",
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extract.index import SPLITS
 from pipeline.bars import Tick
@@ -21,6 +21,9 @@ from pipeline.learning import (
     visual_inputs,
 )
 from pipeline.run import Result, Run, Stage, Task
+
+if TYPE_CHECKING:
+    from extract.store import FeatureStore
 
 ROWS = ("stage1", "stage2", "shuffled", "text_prior")
 FROM_PIXELS = ("visual", "extract")
@@ -110,7 +113,7 @@ def run_extract(run: Run, task: Task) -> Result:
 
     settings, encoder = run.experiment.extract, run.folder / "encoder"
     frozen = load_encoder(encoder, settings.features)
-    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features))
+    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features, settings.compute))
     places = {split: run.place(name, split) for split in SPLITS}
     figures: dict[str, Any] = {}
     found: dict[str, str] = {}
@@ -170,6 +173,7 @@ def run_translate(run: Run, task: Task) -> Result:
     for row, path in paths.items():
         model, tokenizer = _load_translator(run, "stage1" if row == "stage1" else "translator")
         if row == "stage1":
+            _require_own(run, store)
             model.reads = store.provenance["features"]
         if row == "text_prior":
             predictions = text_prior(model, tokenizer, store, clips, **options)
@@ -231,3 +235,13 @@ def _load_translator(run: Run, name: str) -> tuple[Any, Any]:
 
     model = SignTranslator.from_pretrained(run.folder / name).to("cuda" if torch.cuda.is_available() else "cpu")
     return model.eval(), load_tokenizer(run.folder / name, run.dataset.entry.language)
+
+
+def _require_own(run: Run, store: FeatureStore) -> None:
+    """Refuse features that stage 1's own encoder did not make."""
+    from extract.extractor import load_encoder
+    from extract.provenance import feature_provenance
+
+    made = store.provenance
+    encoder = load_encoder(run.folder / "encoder", made["features"])
+    store.require(feature_provenance(encoder, made["dtype"], made["features"], made["compute"]))

@@ -63,6 +63,7 @@ def train_translate(
     dev_store.require(train_store.provenance)
     torch.manual_seed(settings.seed)
     model = SignTranslator.compose(language_model, settings.adapter, train_store.width)
+    model.config.features = train_store.provenance
     model.label_smoothing = settings.label_smoothing
     examples = _examples(train_store, clips, tokenizer, language_model, views, settings.seed)
     watched = _examples(dev_store, dev, tokenizer, language_model)

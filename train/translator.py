@@ -29,6 +29,7 @@ class SignTranslatorConfig(PretrainedConfig):
         adapter_hidden: int | None = None,
         adapter_activation: str = "relu",
         encoder: dict[str, Any] | None = None,
+        features: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.language_model = language_model or {"model_type": "mbart"}
@@ -36,6 +37,8 @@ class SignTranslatorConfig(PretrainedConfig):
         self.adapter_hidden = adapter_hidden
         self.adapter_activation = adapter_activation
         self.encoder = encoder
+        self.features = features
+        """Provenance of the features that it learnt from; it is given no others."""
         kwargs.setdefault("is_encoder_decoder", True)
         super().__init__(**kwargs)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import MBartTokenizer
 
 from eval.translate import derange, text_prior, translate_split
+from extract.errors import InputError
 from extract.index import Clip
 from extract.store import FeatureStore
 from train.features import FeatureDataset, collate_features
@@ -99,6 +100,16 @@ def test_shuffled_gives_each_clip_anothers_translation(
     rows = translate_split(translator, tokenizer, store, CLIPS, shuffle_seed=0, **OPTIONS)
     sources = derange([clip.id for clip in CLIPS[:-2]], 0)
     assert [row.hypothesis for row in rows[:-2]] == [own[id] for id in sources]
+
+
+def test_features_of_another_fingerprint_are_refused(
+    translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translator.config, "features", {"test": "no"})
+    with pytest.raises(InputError, match="expected features of test no, found test yes"):
+        translate_split(translator, tokenizer, store, CLIPS, **OPTIONS)
+    monkeypatch.setattr(translator.config, "features", store.provenance)
+    assert translate_split(translator, tokenizer, store, CLIPS[:1], **OPTIONS)
 
 
 def test_text_prior_is_one_sentence(translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore) -> None:

@@ -71,6 +71,26 @@ def test_clips_that_lack_other_views_go_into_other_blocks():
     assert [c.id for c in smaller.clips] == ["a"]
 
 
+def test_blocks_become_smaller_towards_the_end_and_are_never_tiny():
+    clips = [clip(str(i)) for i in range(200)]  # ten frames each
+    left = iter(range(200, -1, -1))
+    counted = ((one, (View(),)) for one in clips if next(left) >= 0)
+    remaining = 200
+
+    def fair_share(frames):
+        assert frames in (10, 30)  # as typical, before a clip was seen
+        return remaining * frames / 8
+
+    sizes = []
+    for block in plan_blocks(counted, 4, 400, fair_share):
+        sizes.append(len(block.clips))
+        remaining -= len(block.clips)
+    assert remaining == 0
+    assert sizes[0] == 40
+    assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
+    assert sizes[-2] == 4  # 32 frames at least
+
+
 def test_halves_divide_down_to_single_clips():
     block = Block.of([clip("a"), clip("b"), clip("c")])
     left, right = block.halves()

@@ -3,18 +3,23 @@
 import logging
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from extract import backends
 from extract.backends import OnnxBackend, TorchBackend, choose_backend, folded
+from extract.blocks import Block
 from extract.encoder import VisualEncoder
 from extract.errors import InputError
 from extract.extractor import Extractor, cached_width, load_encoder
 from extract.fingerprint import differences
+from extract.index import Clip
 from extract.provenance import feature_provenance
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
+from extract.store import FeatureStore
+from extract.worker import extract_block
 
 BACKBONE = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 24],
             "depths": [1, 1, 2, 1]}  # fmt: skip
@@ -110,3 +115,41 @@ def test_levels(tmp_path: Path) -> None:
     assert differences(frame, sign) == ["features"]
     with pytest.raises(InputError, match="expected an encoder with Light-T's states"):
         load_encoder(tmp_path, "states")
+
+
+def test_half_precision_is_declared_and_close(tmp_path: Path) -> None:
+    made = encoder(BACKBONE)
+    plain, half = (choose_backend(made, "auto", 4, compute) for compute in ("float32", "bfloat16"))
+    assert half.name == "torch"
+    batch = frames(4)
+    expected, found = plain(batch), half(batch)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    assert float((found - expected).abs().max() / expected.abs().max()) < 0.05
+    changed = [feature_provenance(made, "float16", compute=compute) for compute in ("float32", "bfloat16")]
+    assert differences(*changed) == ["compute"]
+    with pytest.raises(InputError, match="expected float32 on a CPU for onnxruntime, found bfloat16 on cpu"):
+        choose_backend(made, "onnxruntime", 4, "bfloat16")
+
+
+def test_as_many_decoding_threads_as_one_asks_for_give_the_same(tmp_path: Path) -> None:
+    """As beside a GPU, where decoding must keep ahead of it."""
+    clips = []
+    for number in range(9):
+        (tmp_path / f"clip{number}").mkdir()
+        for frame in range(1 + number):
+            image = np.random.default_rng([number, frame]).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / f"clip{number}/{frame:04d}.png"), image)
+        clips.append(Clip(f"clip{number}", "train", f"clip{number}", 1 + number, 25.0, "", "de_DE"))
+    encoder(BACKBONE).save_pretrained(tmp_path / "encoder")
+    stores = []
+    for threads in (1, 4):
+        settings = ExtractSettings(dtype="float32", batch_frames=4, decode_threads=threads, backend="torch")
+        provenance = feature_provenance(load_encoder(tmp_path / "encoder"), "float32")
+        store = FeatureStore.create(tmp_path / f"{threads}.zarr", provenance, 12, "float32")
+        arguments = (str(tmp_path), str(tmp_path / "encoder"), store.location, store.fingerprint, settings)
+        record = extract_block(Block.of(clips), *arguments)
+        assert record.read_seconds > 0
+        assert record.decode_seconds > 0
+        stores.append(FeatureStore.open(store.location).load([clip.id for clip in clips]).array)
+    np.testing.assert_array_equal(*stores)

@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cloudpickle
@@ -218,10 +219,10 @@ class DiesOnKiller(WorkerPlugin):
 
         read = module.read_clip
 
-        def read_or_die(root: Path, clip: Clip, frames: FrameSettings) -> np.ndarray:
+        def read_or_die(root: Path, clip: Clip, frames: FrameSettings, **options: Any) -> np.ndarray:
             if clip.id == "killer":
                 os.kill(os.getpid(), signal.SIGSEGV)
-            return read(root, clip, frames)
+            return read(root, clip, frames, **options)
 
         module.read_clip = read_or_die  # type: ignore[assignment]
 

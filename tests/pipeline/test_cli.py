@@ -148,6 +148,19 @@ def test_a_single_stage_says_what_it_takes_as_it_is(copy: Path) -> None:
     assert "lm is stale (changed: train.lm); its result is used as it is" in done.stderr
 
 
+def test_features_of_another_encoder_are_not_translated(copy: Path) -> None:
+    """Stage 1 and the extraction are repeated; the translator still knows what it learnt from."""
+    changed = [*places(copy / "corpus"), "--set", "frames.resize=40"]
+    slt("train", "visual", "tiny", "--out", copy, *changed)
+    stale = slt("translate", "tiny", "--out", copy, *changed, "--force", code=2)
+    assert "expected features of" in stale.stderr
+    assert "frames.resize 40" in stale.stderr
+    slt("extract", "tiny", "--out", copy, *changed)
+    refused = slt("translate", "tiny", "--out", copy, *changed, code=2)
+    assert "frames.resize 36" in refused.stderr
+    assert "found frames.resize 40" in refused.stderr
+
+
 def test_later_stages_need_no_videos(copy: Path) -> None:
     shutil.rmtree(copy / "corpus" / DATASET_FOLDER)
     assert set(states(copy).values()) == {"done"}
