@@ -15,7 +15,6 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose extract.p
 
 import argparse
 import hashlib
-import json
 import os
 import platform
 import statistics
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from benchmarks.page import write_report
 from extract.compaction import compact
 from extract.store import FeatureStore
 
@@ -83,18 +83,22 @@ def main() -> None:
 
     medians = {way: statistics.median(seconds) for way, seconds in rounds.items()}
     figures |= {f"{way}_seconds": seconds for way, seconds in medians.items()}
-    ratios = {"load_vs_flat": medians["store"] / medians["flat"], "random_clip_ms": medians["random_clip"] * 1000}
+    ratios = {
+        "load_vs_flat": medians["store"] / medians["flat"],
+        "random_clip_ms": medians["random_clip"] * 1000,
+        "files_per_gb": figures.pop("files_per_gb"),
+    }
     report = {
+        "title": "Loading a split's features",
         "command": "python benchmarks/store.py",
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "zarr": zarr.__version__,
         "rounds": options.rounds,
         "figures": figures,
         "ratios": ratios,
+        "wanted": {"load_vs_flat": "at most 2", "random_clip_ms": "at most 1", "files_per_gb": "at most 100"},
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+    write_report(report, options.out)
 
 
 if __name__ == "__main__":
