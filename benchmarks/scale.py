@@ -10,21 +10,24 @@ none of them. All that is measured is the product's own code, in a process of it
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose extract.py would hide the package
+
 import argparse
 import json
 import os
 import platform
-import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.page import write_report
 from extract.blocks import plan_blocks
 from extract.fingerprint import canonical_json
 from extract.index import Clip, ClipIndex, write_index
@@ -38,6 +41,7 @@ SHARES = {"train": 0.98, "dev": 0.01, "test": 0.01}
 WIDTH = 512
 WORKERS = 16
 CLAIMED, FAILED_EVERY = 0.95, 1000
+MEASURED = ("plan", "resume", "info")
 KEEP_EVERY = FrameSettings().keep_every
 
 
@@ -128,8 +132,7 @@ def measured(what: str, index: Path, store: Path, n_views: int) -> dict[str, Any
     """Seconds from the start of a process to its end, and its peak."""
     began = time.perf_counter()
     call = [sys.executable, __file__, "--measure", what, str(index), str(store), "--views", str(n_views)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])}
-    done = subprocess.run(call, stdout=subprocess.PIPE, check=True, env=environment)
+    done = subprocess.run(call, stdout=subprocess.PIPE, check=True)
     seconds = time.perf_counter() - began
     found = json.loads(done.stdout.splitlines()[-1])
     return {"seconds": round(seconds, 2), "peak_mib": round(found.pop("peak_mib"), 1), **found}
@@ -153,7 +156,6 @@ def at_scale(clips: int, n_views: int) -> dict[str, Any]:
             "resume": measured("plan", index, resumed, n_views),
             "info": measured("info", index, resumed, n_views),
         }
-        shutil.rmtree(resumed)
     return figures
 
 
@@ -180,20 +182,24 @@ def main() -> None:
 
     scales = {str(clips): at_scale(clips, options.views) for clips in options.clips}
     largest = scales[str(max(options.clips))]
-    ratios = {}
-    for what in ("plan", "resume", "info"):
+    figures, ratios = {}, {}
+    for clips, found in scales.items():
+        for what in MEASURED:
+            figures[f"{what}_{clips}_clips_seconds"] = found[what]["seconds"]
+            figures[f"{what}_{clips}_clips_mib"] = found[what]["peak_mib"]
+    for what in MEASURED:
         ratios[f"{what}_seconds_per_{SECONDS}"] = round(largest[what]["seconds"] / SECONDS, 3)
         ratios[f"{what}_mib_per_{MIB}"] = round(largest[what]["peak_mib"] / MIB, 3)
-    told = {
-        "what": "planning, resuming and `slt features info` on a synthetic index and store, each in its own process",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "views": options.views,
+    report = {
+        "title": "Planning, resuming and looking into a store of a million clips",
+        "command": " ".join(["python benchmarks/scale.py", *([f"--views {options.views}"] * (options.views > 1))]),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "scales": scales,
+        "figures": figures,
         "ratios": ratios,
+        "wanted": dict.fromkeys(ratios, "at most 1"),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(told, indent=1))
+    write_report(report, options.out)
 
 
 if __name__ == "__main__":
