@@ -10,8 +10,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 FEW, MANY = 10_000, 50_000
-GROWTH_MIB = 36
-"""Of a driver that plans 40,000 clips more. Kept as objects, they and their places would take over 60."""
+GROWTH_MIB = {"plan": 36, "resume": 42, "info": 20}
+"""For 40,000 clips more. Kept as objects, clips take 60, with their places 70, and places alone 33."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def scales(tmp_path_factory):
 def test_peak_memory_hardly_grows(scales, what):
     few, many = scales[str(FEW)][what], scales[str(MANY)][what]
     assert few["peak_mib"] > 50
-    assert many["peak_mib"] - few["peak_mib"] < GROWTH_MIB
+    assert many["peak_mib"] - few["peak_mib"] < GROWTH_MIB[what]
 
 
 def test_what_was_planned_adds_up(scales):
