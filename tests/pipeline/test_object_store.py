@@ -58,7 +58,7 @@ def test_every_stage_works_on_features_in_a_bucket(bucket, tmp_path):
         "clips", "extracted", "skipped", "failed", "frames", "seconds", "clips_per_second", "frames_per_second",
         "shares",
     }  # fmt: skip
-    assert "frames/s; decode " in again.stderr
+    assert "frames/s; read " in again.stderr
     assert "gone: s3://" in again.stderr
     assert json.loads((out / "state/extract.json").read_text())["result"] == record["result"]
     translated = slt("translate", "tiny", "--out", out, *where, *data, "--force")
