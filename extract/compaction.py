@@ -2,11 +2,16 @@
 
 A block is one task, so it is small; file systems and readers want few, large files. A compacted store has the
 features that it had, in a handful of files per hundred megabytes, whatever the size of the tasks.
+
+Several processes may compact a store at once. Where a clip is in several commits, the last one in the order of the
+names counts, and a record is only deleted when later ones hold all that it holds: a merged block's name sorts after
+those of its parts. So of the commits that ever held a clip, the one whose name is last is never deleted by anybody.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -40,8 +45,8 @@ class _Pack:
 def compact(store: FeatureStore, target_bytes: int = TARGET_BYTES) -> int:
     """Merge the small blocks of a store; returns by how many there are fewer.
 
-    Safe against kills: a merged block is committed before the commits of its parts are removed. Safe for readers: one
-    that finds a part gone looks up where its clips are now. A commit of which nothing counts is removed as well.
+    Safe against kills and against others that compact: see above. Safe for readers: one that finds a part gone looks
+    up where its clips are now. A commit of which nothing counts is removed as well.
 
     Raises:
         InputError: a part is damaged; what is merged until then stays merged.
@@ -49,18 +54,20 @@ def compact(store: FeatureStore, target_bytes: int = TARGET_BYTES) -> int:
     fewer = 0
     for pack in _packs(store, target_bytes // (store.width * store.dtype.itemsize)):
         try:
-            kept = _merge(store, pack) if pack.entries else None
+            if pack.entries:
+                _merge(store, pack)
         except InputError:
             store.refresh()
             if all(commit in store.commits() for commit in pack.commits):
                 raise
             return fewer  # another job is merging them at this moment
         for commit in pack.commits:
-            if commit.block != kept:
-                records.delete(store.writable, f"commits/{commit.block}.json")
+            key = f"commits/{commit.block}.json"
+            if records.get(store.writable, key) == commit.to_json():  # a worker may have written the block anew
+                records.delete(store.writable, key)
         for commit in pack.commits:
             records.delete_folder(store.writable, commit.group)
-        fewer += len(pack.commits) - (kept is not None)
+        fewer += len(pack.commits) - bool(pack.entries)
     store.refresh()
     return fewer
 
@@ -70,7 +77,7 @@ def _packs(store: FeatureStore, rows: int) -> Iterator[_Pack]:
     pack = _Pack()
     seen: set[tuple[str, str]] = set()
     # One listing decides what counts: with two, a commit that came between them would seem to count for nothing.
-    for commit in store.commits():
+    for commit in reversed(store.commits()):
         entries = [(id, view, place) for id, view, place in commit.places() if (id, view) not in seen]
         seen.update((id, view) for id, view, _ in entries)
         size = sum(place.length for _, _, place in entries)
@@ -85,12 +92,12 @@ def _packs(store: FeatureStore, rows: int) -> Iterator[_Pack]:
         yield pack
 
 
-def _merge(store: FeatureStore, pack: _Pack) -> str:
-    """Write and commit a pack's entries as one block; returns its id."""
+def _merge(store: FeatureStore, pack: _Pack) -> None:
+    """Write and commit a pack's entries as one block."""
     ids, views, places = (list(column) for column in zip(*pack.entries, strict=True))
     array = np.empty((pack.rows, store.width), store.dtype)
     load_places(store.reader, store.location, ids, places, array)
-    block = digest([ids, views])[:32]
+    block = f"m{1 + max(map(_merges, pack.commits)):06d}-{digest([ids, views])[:32]}"
     timings: Counter[str] = Counter()
     versions: dict[str, set[str]] = {}
     for commit in pack.commits:
@@ -107,4 +114,9 @@ def _merge(store: FeatureStore, pack: _Pack) -> str:
         timings=timings,
         versions={name: ", ".join(sorted(found)) for name, found in versions.items()},
     )
-    return block
+
+
+def _merges(commit: Commit) -> int:
+    """How often, at most, a commit's rows were merged: 0 of what a worker wrote, whose name is hexadecimal."""
+    merged = re.match(r"m(\d{6})-", commit.block)
+    return int(merged[1]) if merged else 0

@@ -117,8 +117,6 @@ def extract_split(
         store.forget_failures(store.failures())
 
     arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
-    check_workers(client, *arguments[:4])
-
     tally = _Tally(total, settings.max_failure_rate, on_progress)
     committed = {view: store.lengths(view.name) for view in settings.views}
     wanted = tally.count_done(clips, committed, store.failures())
@@ -129,6 +127,7 @@ def extract_split(
         return client.submit(extract_block, block, *arguments, pure=False, retries=1)
 
     try:
+        check_workers(client, *arguments[:4])
         suspects = _extract_window(blocks, submit, client, tally)
         _extract_alone(suspects, submit, store, tally)
     except (CancelledError, OSError) as error:

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import zarr
 from zarr.abc.store import Store
 from zarr.buffer import cpu, default_buffer_prototype
+from zarr.core.group import GroupMetadata
 from zarr.core.sync import sync
-from zarr.errors import ContainsGroupError
 from zarr.storage import FsspecStore, LocalStore
 
 from extract.errors import InputError, SltError
@@ -129,7 +128,11 @@ def failures(storage: Store, location: str) -> dict[str, Failure]:
 
 
 def create(storage: Store, provenance: Mapping[str, Any], width: int, dtype: str) -> None:
-    """Make the store's group, in one put, unless another process was faster."""
+    """Make the store's group, unless another process was faster: its attributes are never replaced.
+
+    Of two jobs with different features that begin at once, one makes the store and the other is refused. So it is on
+    disk, in S3 and Google's storage; services without conditional puts leave a gap of milliseconds.
+    """
     attributes = {
         "schema": SCHEMA,
         "fingerprint": fingerprint(provenance),
@@ -137,8 +140,20 @@ def create(storage: Store, provenance: Mapping[str, Any], width: int, dtype: str
         "width": width,
         "dtype": dtype,
     }
-    with reaching(storage), contextlib.suppress(ContainsGroupError):
-        zarr.create_group(storage, attributes=attributes, zarr_format=3)
+    metadata = GroupMetadata(attributes=attributes).to_buffer_dict(default_buffer_prototype())["zarr.json"]
+
+    async def put_if_absent() -> None:
+        try:
+            if isinstance(storage, FsspecStore):  # its own set_if_not_exists looks first and then puts
+                await storage.fs._pipe_file(f"{storage.path}/zarr.json", metadata.to_bytes(), mode="create")
+            else:
+                await storage.set_if_not_exists("zarr.json", metadata)
+        except OSError:  # it is there, or there are no hard links here, or no space
+            if not await storage.exists("zarr.json"):
+                await storage.set("zarr.json", metadata)
+
+    with reaching(storage):
+        sync(put_if_absent())
 
 
 def attributes(path: str | os.PathLike[str], storage: Store) -> dict[str, Any] | None:
@@ -258,12 +273,18 @@ def names(storage: Store, folder: str) -> list[str]:
 
 
 def get_all(storage: Store, folder: str) -> dict[str, bytes]:
-    """Every ``.json`` record of ``folder`` by its key, in the order of the keys, fetched concurrently."""
-    keys = [f"{folder}/{name}" for name in names(storage, folder) if name.endswith(".json")]
+    """Every ``.json`` record of ``folder`` by its key, in the order of the keys, fetched concurrently.
 
-    async def collect() -> list[Any]:
+    None is missed that is replaced meanwhile by one of another name, as blocks are that another process merges.
+    """
+
+    async def collect(keys: list[str]) -> list[Any]:
         return await asyncio.gather(*(storage.get(key, default_buffer_prototype()) for key in keys))
 
-    with reaching(storage):
-        found = zip(keys, sync(collect()), strict=True)
-    return {key: buffer.to_bytes() for key, buffer in found if buffer is not None}
+    while True:
+        keys = [f"{folder}/{name}" for name in names(storage, folder) if name.endswith(".json")]
+        with reaching(storage):
+            found = sync(collect(keys))
+        if None not in found:
+            return {key: buffer.to_bytes() for key, buffer in zip(keys, found, strict=True)}
+        # One was deleted between listing and fetching: what took its place is not in that listing.
