@@ -4,6 +4,7 @@ Threads stand for the processes: they share nothing but the store. Which of them
 drawn by Hypothesis, so that a failure comes with its schedule.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -162,10 +163,8 @@ def _compact_until(path: Path, steps: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("put", "delete", "delete_folder"):
             patch.setattr(records, name, dying(getattr(records, name)))
-        try:
+        with contextlib.suppress(Killed):
             compact(FeatureStore.open(path))
-        except Killed:
-            pass
 
 
 def test_a_record_that_is_replaced_while_the_others_are_read_is_not_missed(

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from distributed import Client
 
 from extract.cluster import local_cluster
 from extract.encoder import VisualEncoder
@@ -296,7 +297,9 @@ def test_the_scheduler_killed(
     for number, (moment, delay) in enumerate(moments):
         serving = scheduler()
         worker()
-        job = Job(corpus, path, tmp_path, scheduler=address)
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(1, timeout=60)
+        job = Job(corpus, path, tmp_path, scheduler=address, wait_seconds=6)  # so long the lost one is looked for
         reached = wait_until(moment, job)
         time.sleep(rng.random() * delay)
         os.killpg(serving.pid, signal.SIGKILL)
