@@ -30,7 +30,7 @@ _CHUNK_BYTES = 2**17
 
 
 def write(storage: Store, block_id: str, features: NDArray[Any], lengths: Sequence[int]) -> tuple[str, int]:
-    """Write a block's arrays into a new folder. When that fails, what was written is removed: a full disk stays as full.
+    """Write a block's arrays into a new folder. When that fails, what was written of them is removed.
 
     Args:
         features: (sum of lengths, C).

@@ -174,7 +174,7 @@ class ExtractSettings(Settings):
     cluster: ClusterSettings | None = None
     """A cluster to start instead of local processes."""
     wait_seconds: Annotated[float, Field(gt=0)] = 300
-    """How long to wait for a worker of a cluster; longer than the queue where there is one."""
+    """How long to wait for a worker, at the start or when all have gone; longer than the queue where there is one."""
     batch_frames: Annotated[int, Field(ge=1)] = 32
     """Frames per forward pass of the backbone; frames of several clips share a batch."""
     block_frames: Annotated[int, Field(ge=1)] = 4096
