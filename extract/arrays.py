@@ -7,11 +7,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
-import json
 import os
-import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -24,27 +23,37 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from extract import records
+from extract.errors import InputError
 
 _CHUNK_BYTES = 2**17
 """Small, so that one clip is read quickly; the file is one whatever their number."""
 
 
 def write(storage: Store, block_id: str, features: NDArray[Any], lengths: Sequence[int]) -> tuple[str, int]:
-    """Write a block's arrays into a new folder.
+    """Write a block's arrays into a new folder. When that fails, what was written of them is removed.
 
     Args:
         features: (sum of lengths, C).
 
     Returns:
         The folder, and the compressed size of the features in bytes.
+
+    Raises:
+        InputError: no space, no permission, no answer.
     """
     group = f"blocks/{block_id}-{uuid.uuid4().hex[:12]}"
-    folder = zarr.create_group(storage, path=group, attributes={"began": time.time()}, zarr_format=3)
-    rows = min(len(features), max(1, _CHUNK_BYTES // (features.shape[1] * features.dtype.itemsize)))
-    shard = -(-len(features) // rows) * rows
-    _write_array(folder, "features", features, (rows, features.shape[1]), (shard, features.shape[1]))
-    _write_array(folder, "offsets", np.cumsum([0, *lengths], dtype=np.int64), (len(lengths) + 1,))
-    return group, int(folder["features"].nbytes_stored())
+    try:
+        with records.reaching(storage):
+            folder = zarr.create_group(storage, path=group, zarr_format=3)
+            rows = min(len(features), max(1, _CHUNK_BYTES // (features.shape[1] * features.dtype.itemsize)))
+            shard = -(-len(features) // rows) * rows
+            _write_array(folder, "features", features, (rows, features.shape[1]), (shard, features.shape[1]))
+            _write_array(folder, "offsets", np.cumsum([0, *lengths], dtype=np.int64), (len(lengths) + 1,))
+            return group, int(folder["features"].nbytes_stored())
+    except InputError:
+        with contextlib.suppress(InputError):
+            records.delete_folder(storage, group)
+        raise
 
 
 def _write_array(
@@ -112,9 +121,3 @@ os.register_at_fork(after_in_child=_plain_after_fork)
 def sha256(rows: NDArray[Any]) -> str:
     """SHA-256 of an array's values, little-endian and in C order."""
     return hashlib.sha256(np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).tobytes()).hexdigest()
-
-
-def began(storage: Store, group: str) -> float:
-    """When a block's folder was made, in seconds since 1970; 0 when it was killed before it could say."""
-    metadata = records.get(storage, f"{group}/zarr.json")
-    return float(json.loads(metadata)["attributes"]["began"]) if metadata else 0.0

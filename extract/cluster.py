@@ -170,6 +170,8 @@ def _refusal(where: object, expected: str, found: str, remedy: str) -> InputErro
 
 
 def _join(address: str, seconds: float) -> Client:
+    # When the scheduler is lost, it says in lines of its own what the job then says in one.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=min(seconds, 30))
     except (OSError, ValueError) as error:

@@ -51,8 +51,8 @@ class _Pack:
 def compact(store: FeatureStore, target_bytes: int = TARGET_BYTES) -> int:
     """Merge the small blocks of a store; returns by how many there are fewer.
 
-    Safe against kills: a merged block is committed before the commits of its parts are removed. Safe for readers: one
-    that finds a part gone looks up where its clips are now. A commit of which nothing counts is removed as well.
+    Safe against kills and against others that compact: see above. Safe for readers: one that finds a part gone looks
+    up where its clips are now. A commit of which nothing counts is removed as well.
 
     Raises:
         InputError: a part is damaged; what is merged until then stays merged.
@@ -68,7 +68,9 @@ def compact(store: FeatureStore, target_bytes: int = TARGET_BYTES) -> int:
                 raise
             return fewer  # another job is merging them at this moment
         for commit in pack.commits:
-            records.delete(store.writable, f"commits/{commit.block}.json")
+            key = f"commits/{commit.block}.json"
+            if records.get(store.writable, key) == commit.to_json():  # a worker may have written the block anew
+                records.delete(store.writable, key)
         for commit in pack.commits:
             records.delete_folder(store.writable, commit.group)
         fewer += len(pack.commits) - bool(pack.entries)
@@ -80,7 +82,7 @@ def _packs(store: FeatureStore, rows: int) -> Iterator[_Pack]:
     """Commits to merge, up to ``rows`` features each; and by itself each commit of which nothing counts."""
     pack = _Pack()
     # One listing decides what counts: with two, a commit that came between them would seem to count for nothing.
-    for commit, entries in store.entries():
+    for commit, entries in store.entries(again=False):
         size = sum(place.length for _, _, place in entries)
         if not entries:
             yield _Pack([commit])

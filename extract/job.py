@@ -119,7 +119,7 @@ def extract_split(
 
     Raises:
         InputError: the encoder cannot be loaded, the store holds features that were made differently, a worker
-            does not see what it needs, or the scheduler is gone.
+            does not see what it needs, or the scheduler or all workers are gone.
         FailureRateError: too many clips failed.
     """
     encoder = load_encoder(encoder_dir, settings.features)
@@ -130,8 +130,6 @@ def extract_split(
         store.forget_failures(store.failures())
 
     arguments = (_absolute(root), _absolute(encoder_dir), store.location, store.fingerprint, settings)
-    check_workers(client, *arguments[:4])
-
     tally = Tally(total, settings.max_failure_rate, on_progress)
     keep_every = encoder.config.frame_settings.keep_every
     blocks = plan_split(clips, store, tally, settings, keep_every, lambda: len(client.ncores()))
@@ -141,8 +139,9 @@ def extract_split(
         return client.submit(extract_block, block, *arguments, pure=False, retries=1)
 
     try:
-        suspects = _extract_window(blocks, submit, client, tally)
-        _extract_alone(suspects, submit, store, tally)
+        check_workers(client, *arguments[:4])
+        suspects = _extract_window(blocks, submit, client, tally, settings.wait_seconds)
+        _extract_alone(suspects, submit, store, tally, client, settings.wait_seconds)
     except (CancelledError, OSError) as error:
         if client.status == "running":
             raise
@@ -177,7 +176,7 @@ def plan_split(
 
 
 def _extract_window(
-    blocks: Iterator[Block], submit: Callable[[Block], Future], client: Client, tally: Tally
+    blocks: Iterator[Block], submit: Callable[[Block], Future], client: Client, tally: Tally, patience: float
 ) -> list[Block]:
     """Keep about two blocks per worker in flight; returns the blocks of one clip whose workers died."""
     suspects: list[Block] = []
@@ -190,7 +189,7 @@ def _extract_window(
                 running[submit(block)] = block
             if not running:
                 return suspects
-            for future in wait(list(running), return_when="FIRST_COMPLETED").done:
+            for future in _wait(list(running), client, patience):
                 block = running.pop(future)
                 if not _killed(future):
                     tally.add(future.result())
@@ -202,10 +201,18 @@ def _extract_window(
         client.cancel(list(running))
 
 
-def _extract_alone(suspects: list[Block], submit: Callable[[Block], Future], store: FeatureStore, tally: Tally) -> None:
+def _extract_alone(
+    suspects: list[Block],
+    submit: Callable[[Block], Future],
+    store: FeatureStore,
+    tally: Tally,
+    client: Client,
+    patience: float,
+) -> None:
     """Try each suspect with nothing else in flight, so that the death of its worker has no other cause."""
     for block in suspects:
         future = submit(block)
+        _wait([future], client, patience)
         if not _killed(future):
             tally.add(future.result())
             continue
@@ -213,6 +220,29 @@ def _extract_alone(suspects: list[Block], submit: Callable[[Block], Future], sto
         failure = Failure("worker_crash", f"{clip.source}: the worker process died each time it read this clip")
         store.write_block(block.id, [], {clip.id: failure})
         tally.add_failures({clip.id: failure.kind})
+
+
+def _wait(futures: list[Future], client: Client, patience: float) -> set[Future]:
+    """The futures that are done, at least one.
+
+    Raises:
+        InputError: there has been no worker for ``patience`` seconds. Dask would wait for one for ever: when a job of
+            the cluster has ended, or a worker process was killed before it had started.
+    """
+    seen = time.monotonic()
+    while True:
+        try:
+            done: set[Future] = wait(futures, timeout=min(patience, 5), return_when="FIRST_COMPLETED").done
+            return done
+        except TimeoutError:
+            if client.ncores():
+                seen = time.monotonic()
+            elif time.monotonic() - seen >= patience:
+                raise InputError(
+                    f"scheduler {client.scheduler.address}", expected="a worker",
+                    found=f"none in the last {patience:g} s",
+                    remedy="What is extracted is kept: run it again to go on, with new workers.",
+                ) from None  # fmt: skip
 
 
 def _killed(future: Future) -> bool:

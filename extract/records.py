@@ -16,11 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import zarr
 from zarr.abc.store import Store
 from zarr.buffer import cpu, default_buffer_prototype
+from zarr.core.group import GroupMetadata
 from zarr.core.sync import sync
-from zarr.errors import ContainsGroupError
 from zarr.storage import FsspecStore, LocalStore
 
 from extract.errors import InputError, SltError
@@ -135,7 +134,11 @@ def failures(storage: Store, location: str) -> Iterator[tuple[str, Failure]]:
 
 
 def create(storage: Store, provenance: Mapping[str, Any], width: int, dtype: str) -> None:
-    """Make the store's group, in one put, unless another process was faster."""
+    """Make the store's group, unless another process was faster: its attributes are never replaced.
+
+    Of two jobs with different features that begin at once, one makes the store and the other is refused. So it is on
+    disk, in S3 and Google's storage; services without conditional puts leave a gap of milliseconds.
+    """
     attributes = {
         "schema": SCHEMA,
         "fingerprint": fingerprint(provenance),
@@ -143,8 +146,20 @@ def create(storage: Store, provenance: Mapping[str, Any], width: int, dtype: str
         "width": width,
         "dtype": dtype,
     }
-    with reaching(storage), contextlib.suppress(ContainsGroupError):
-        zarr.create_group(storage, attributes=attributes, zarr_format=3)
+    metadata = GroupMetadata(attributes=attributes).to_buffer_dict(default_buffer_prototype())["zarr.json"]
+
+    async def put_if_absent() -> None:
+        try:
+            if isinstance(storage, FsspecStore):  # its own set_if_not_exists looks first and then puts
+                await storage.fs._pipe_file(f"{storage.path}/zarr.json", metadata.to_bytes(), mode="create")
+            else:
+                await storage.set_if_not_exists("zarr.json", metadata)
+        except OSError:  # it is there, or there are no hard links here, or no space
+            if not await storage.exists("zarr.json"):
+                await storage.set("zarr.json", metadata)
+
+    with reaching(storage):
+        sync(put_if_absent())
 
 
 def attributes(path: str | os.PathLike[str], storage: Store) -> dict[str, Any] | None:
@@ -263,18 +278,32 @@ def names(storage: Store, folder: str) -> list[str]:
         return sorted(sync(collect()))
 
 
-def each(storage: Store, folder: str) -> Iterator[tuple[str, bytes]]:
-    """Every ``.json`` record of ``folder`` that was there at the first step, with its key, in the order of the keys.
+def each(storage: Store, folder: str, again: bool = True) -> Iterator[tuple[str, bytes]]:
+    """Every ``.json`` record of ``folder`` with its key, fetched a few at a time while they are asked for.
 
-    They are fetched a few at a time while they are asked for. One that is deleted meanwhile is left out.
+    Those that were there at the first step come in the order of their keys. When one of them is deleted meanwhile, what
+    took its place, a merged block of another name, comes after them.
+
+    Args:
+        again: look again for what took a deleted one's place; without, it is only left out.
     """
-    keys = [f"{folder}/{name}" for name in names(storage, folder) if name.endswith(".json")]
+    given: set[str] = set()
 
     async def collect(some: Sequence[str]) -> list[Any]:
         return await asyncio.gather(*(storage.get(key, default_buffer_prototype()) for key in some))
 
-    for start in range(0, len(keys), _AT_ONCE):
-        some = keys[start : start + _AT_ONCE]
-        with reaching(storage):
-            found = zip(some, sync(collect(some)), strict=True)
-        yield from ((key, buffer.to_bytes()) for key, buffer in found if buffer is not None)
+    gone = True
+    while gone:
+        gone = False
+        listed = (f"{folder}/{name}" for name in names(storage, folder) if name.endswith(".json"))
+        keys = [key for key in listed if key not in given]
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            with reaching(storage):
+                found = sync(collect(some))
+            for key, buffer in zip(some, found, strict=True):
+                if buffer is None:
+                    gone = again
+                else:
+                    given.add(key)
+                    yield key, buffer.to_bytes()

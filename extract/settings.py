@@ -176,7 +176,7 @@ class ExtractSettings(Settings):
     cluster: ClusterSettings | None = None
     """A cluster to start instead of local processes."""
     wait_seconds: Annotated[float, Field(gt=0)] = 300
-    """How long to wait for a worker of a cluster; longer than the queue where there is one."""
+    """How long to wait for a worker, at the start or when all have gone; longer than the queue where there is one."""
     decode_threads: Annotated[int, Field(ge=1)] | None = None
     """Of each worker, ahead of the encoder. Default: one on a CPU, which the encoder fills; beside a GPU, that GPU's
     share of the cores."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from extract import arrays, inventory, records
+from extract.ages import ages
 from extract.errors import InputError
 from extract.fingerprint import describe, differences, fingerprint
 from extract.inventory import StoreInfo
@@ -141,15 +141,16 @@ class FeatureStore:
         places = [self._placed(id, view) for id in chosen]
         offsets = np.cumsum([0, *(place.length for place in places)], dtype=np.int64)
         array = np.empty((int(offsets[-1]), self.width), self.dtype)
-        try:
-            load_places(self.reader, self.location, chosen, places, array)
-        except InputError:
-            self.refresh()
-            moved = [self._placed(id, view) for id in chosen]
-            if moved == places:
-                raise
-            load_places(self.reader, self.location, chosen, moved, array)  # another process merged the blocks
-        return Features(chosen, array, offsets)
+        while True:
+            try:
+                load_places(self.reader, self.location, chosen, places, array)
+            except InputError:
+                self.refresh()
+                before, places = places, [self._placed(id, view) for id in chosen]
+                if places == before:
+                    raise  # else another process merged the blocks
+            else:
+                return Features(chosen, array, offsets)
 
     def __getitem__(self, id: str) -> NDArray[Any]:
         """(N, C) features of one clip, checked. Errors as ``load``."""
@@ -213,8 +214,7 @@ class FeatureStore:
         Args:
             array: (sum of lengths, C) in the store's dtype; the other arguments as in ``Commit``.
         """
-        with records.reaching(self.storage):
-            group, size = arrays.write(self.writable, block_id, array, lengths)
+        group, size = arrays.write(self.writable, block_id, array, lengths)
         ends = np.cumsum(lengths)
         commit = Commit(
             block=block_id,
@@ -261,7 +261,8 @@ class FeatureStore:
                 rows = reader.rows(f"{commit.group}/features", 0, sum(commit.lengths))
                 offsets = reader.rows(f"{commit.group}/offsets", 0, len(commit.clips) + 1)
             except InputError as error:
-                problems.append(str(error))
+                if records.get(self.storage, name) == data:  # else another process merged the block meanwhile
+                    problems.append(str(error))
                 continue
             if offsets.tolist() != np.cumsum([0, *commit.lengths]).tolist():
                 problems.append(f"{self.location}/{commit.group}/offsets: not the lengths of its commit")
@@ -277,16 +278,15 @@ class FeatureStore:
         return inventory.take(self)[0]
 
     def gc(self, grace_seconds: float = 3600) -> list[str]:
-        """Delete tries that no commit names and that began over ``grace_seconds`` ago; returns their groups.
+        """Delete tries that no commit names and that nobody has written to for ``grace_seconds``; returns their groups.
 
-        The grace must exceed the time that a block takes to write: a try that runs now looks like an orphan.
+        The grace must exceed the time that a chunk takes to write: a try that runs now looks like an orphan.
         """
-        deleted = []
-        for group in self._orphans():
-            if time.time() - arrays.began(self.storage, group) > grace_seconds:
-                records.delete_folder(self.writable, group)
-                deleted.append(group)
-        return deleted
+        orphans = self._orphans()
+        old = [group for group, age in ages(self.writable, orphans).items() if age >= grace_seconds] if orphans else []
+        for group in old:
+            records.delete_folder(self.writable, group)
+        return old
 
     def _orphans(self) -> list[str]:
         # Folders are listed before commits: one that is committed in between must not look like an orphan.
@@ -301,7 +301,8 @@ class FeatureStore:
     @functools.cached_property
     def _places(self) -> dict[str, dict[str, Place]]:
         """By view, then by id."""
-        # Two jobs with other block sizes may both have extracted a clip: either's features will do.
+        # Two jobs with other block sizes may both have extracted a clip, and a merged block is there before its parts
+        # are gone: the first one counts, which is never deleted by who compacts.
         places: dict[str, dict[str, Place]] = defaultdict(dict)
         for commit in self.stream():
             for id, view, place in commit.places():
@@ -312,20 +313,20 @@ class FeatureStore:
         """Every commit record, in the order of the file names, read anew. Errors as ``stream``."""
         return list(self.stream())
 
-    def stream(self) -> Iterator[Commit]:
-        """As ``commits``, read a few at a time while they are asked for.
+    def stream(self, again: bool = True) -> Iterator[Commit]:
+        """As ``commits``, read a few at a time while they are asked for; ``again`` as in ``records.each``.
 
         Raises:
             InputError: a record is damaged, or of features that were made differently.
         """
-        for name, data in records.each(self.storage, "commits"):
+        for name, data in records.each(self.storage, "commits", again):
             yield self._parse(name, data)
 
-    def entries(self) -> Iterator[tuple[Commit, list[tuple[str, str, Place]]]]:
+    def entries(self, again: bool = True) -> Iterator[tuple[Commit, list[tuple[str, str, Place]]]]:
         """As ``stream``, each with those of its clips, views and places that count: of a clip that is in two
         commits, the first one's."""
         seen = KeySet()
-        for commit in self.stream():
+        for commit in self.stream(again):
             entries = list(commit.places())
             yield commit, list(compress(entries, seen.add([key(id, view) for id, view, _ in entries])))
 

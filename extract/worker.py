@@ -43,6 +43,7 @@ class BlockRecord:
     """What the driver learns about a block."""
 
     block: str
+    """As it was planned."""
     clips: int
     """Clips whose features were committed."""
     failed: dict[str, str]
@@ -125,7 +126,10 @@ def extract_block(
     timings = {"read": read, "decode": decode, "forward": forward}
     clips = [(id, features) for id, _, features in entries]
     views = [view for _, view, _ in entries]
-    store.write_block(block.id, clips, failures, timings, extractor.versions(), views)
+    # Named by what it holds: were the whole block's name taken, a job whose disk fails now could replace a commit of
+    # more clips that another job made of the same block.
+    held = Block.of((clip for clip in block.clips if clip.id not in failures), block.views)
+    store.write_block(held.id, clips, failures, timings, extractor.versions(), views)
     return BlockRecord(
         block=block.id,
         clips=len({id for id, _ in clips}),

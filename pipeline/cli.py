@@ -106,6 +106,9 @@ _stage_command(app, "report", "report", "One self-contained HTML page of scores,
 def extract(
     config: Config,
     retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
+    max_failure_rate: Annotated[
+        float | None, typer.Option(help="Share of a split's clips that may fail, 0 to 1, before the job stops.")
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler: tcp://host:port.")] = None,
     cluster: Annotated[str | None, typer.Option(help="slurm, or the import path of a Dask cluster class.")] = None,
     out: Out = None,
@@ -119,6 +122,7 @@ def extract(
     chosen = [
         *(overrides or []),
         *(["extract.retry_failed=true"] if retry_failed else []),
+        *([f"extract.max_failure_rate={max_failure_rate}"] if max_failure_rate is not None else []),
         *([f"extract.scheduler={scheduler}"] if scheduler else []),
         *([f"extract.cluster.type={cluster}"] if cluster else []),
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cloudpickle
 import cv2
+import dask
 import numpy as np
 import pytest
 import torch
@@ -174,6 +175,19 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
     again = extract_split(clips, len(clips), root, encoder_dir, path, EXACT, client)
     assert (again.extracted, again.skipped, again.frames) == (0, 24, 0)
     assert snapshot(path) == before
+
+
+@pytest.mark.parametrize(("start", "backend", "workers"), [("fork", "torch", 2), ("spawn", "onnxruntime", 1)])
+def test_how_workers_start_and_what_computes_does_not_matter(
+    undisturbed, clips, root, encoder_dir, tmp_path, start, backend, workers
+):
+    settings = EXACT.model_copy(update={"backend": backend, "batch_frames": 5, "block_frames": 11})
+    with dask.config.set({"distributed.worker.multiprocessing-method": start}), local_cluster(workers) as client:
+        extract_split(clips, len(clips), root, encoder_dir, tmp_path / "s.zarr", settings, client)
+    store = FeatureStore.open(tmp_path / "s.zarr")
+    assert {commit.versions["backend"].split()[0] for commit in store.commits()} == {backend}
+    assert sorted(store.lengths()) == sorted(clip.id for clip in clips)
+    assert largest_difference(store, undisturbed) <= 1e-5
 
 
 # Killed processes

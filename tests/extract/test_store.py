@@ -1,9 +1,11 @@
 """The store: what is written comes back, and what is damaged is never believed."""
 
 import json
+import os
 import re
 import shutil
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -204,6 +206,28 @@ def test_a_block_that_was_not_committed_is_invisible_and_may_be_written_again(st
     assert len(again.gc(grace_seconds=0)) == 1
     assert again.info().orphans == 0
     assert again.verify() == []
+
+
+def test_a_try_that_is_written_now_is_spared_whatever_the_clocks_say(store, monkeypatch):
+    """Its age is by the clock of the disk: a worker's or this machine's may be years off."""
+    begun = Path(store.location, "blocks", "begun-0123456789ab")  # its first file is not there yet
+    begun.mkdir()
+    written = Path(store.location, "blocks", "written-0123456789ab", "features", "c", "0")
+    written.mkdir(parents=True)
+    (written / "0.partial").write_bytes(b"x")
+    day = 86400
+    for path in (written, written.parent, written.parents[1], written.parents[2]):  # begun long ago, written to now
+        os.utime(path, (time.time() - day, time.time() - day))
+    ahead = time.time() + 400 * day
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    again = FeatureStore.open(store.location)
+    assert again.info().orphans == 2
+    assert again.gc(grace_seconds=3600) == []
+    monkeypatch.undo()
+    os.utime(written / "0.partial", (time.time() - day, time.time() - day))
+    assert again.gc(grace_seconds=3600) == ["blocks/written-0123456789ab"]
+    assert begun.is_dir()
+    assert not list(Path(store.location).glob("clock-*"))
 
 
 def test_a_half_written_commit_file_is_not_a_commit(store):
