@@ -6,7 +6,7 @@ drawn by Hypothesis, so that a failure comes with its schedule.
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,17 @@ class Turns:
                     self.changed.notify_all()
 
         return step
+
+    def wrap_each(self, real: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        """Every item is a step."""
+
+        def items(*arguments: Any) -> Iterator[Any]:
+            iterator = real(*arguments)
+            step = self.wrap(lambda: next(iterator, None))
+            while (item := step()) is not None:
+                yield item
+
+        return items
 
     def run(self, works: list[Callable[[], None]]) -> list[BaseException]:
         """Every work in a thread of its own; the errors that they ended with."""
@@ -124,10 +135,12 @@ def test_whoever_merges_meanwhile_nothing_is_lost(
     turns = Turns([who for who, steps in runs for _ in range(steps)])
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
-            (records, "get_all"), (records, "put"), (records, "delete"), (records, "delete_folder"),
+            (records, "get"), (records, "put"), (records, "delete"), (records, "delete_folder"),
             (arrays, "write"), (compaction, "load_places"), (loading, "check"),
         ):  # fmt: skip
             patch.setattr(module, name, turns.wrap(getattr(module, name)))
+        patch.setattr(records, "_AT_ONCE", 1)
+        patch.setattr(records, "each", turns.wrap_each(records.each))
         errors = turns.run([merge(targets[0]), merge(targets[1]), read, extract_again])
     assert errors == []
     assert contents(path) == EXPECTED
