@@ -10,10 +10,12 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from extract.statistics import TRAIN, Oddity, SplitStatistics, odd_rates, repeated, shared
 
 Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 _FEW = 0.05
 """Capital letters in at most this share of the sentences are slips in a lower-case dataset."""
@@ -37,7 +39,7 @@ class Finding:
     """None: of all splits together."""
     count: int
     what: str
-    """For people, with the count."""
+    """For people, after the count."""
     clips: Sequence[int] = ()
     """Ordinals of the clips concerned."""
 
@@ -81,77 +83,65 @@ def findings(splits: Mapping[str, SplitStatistics], expected: Expectations) -> l
         *_repetitions(splits),
         *_signers(splits),
     ]
-    order = ("error", "warning", "note")
-    return sorted(found, key=lambda finding: order.index(finding.severity))
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def _counts(splits: Mapping[str, SplitStatistics], expected: Mapping[str, int | None]) -> Iterator[Finding]:
     for name in [*expected, *(name for name in splits if name not in expected)]:
-        number = len(splits[name]) if name in splits else 0
-        wanted = expected.get(name)
+        number, wanted = len(splits[name]) if name in splits else 0, expected.get(name)
         if name not in expected:
-            yield Finding("error", "count", name, number, f"{number} clips in a split that the manifest has not")
+            yield Finding("error", "count", name, number, "clips in a split that the manifest does not have")
         elif number != wanted and (wanted is not None or not number):
             yield Finding(
-                "error", "count", name, number, f"{number} clips, expected {'some' if wanted is None else wanted}"
+                "error", "count", name, number, f"clips found, expected {'some' if wanted is None else wanted}"
             )
 
 
 def _unreadable(splits: Mapping[str, SplitStatistics]) -> Iterator[Finding]:
     for name, of in splits.items():
         for kind, clips in sorted(of.problems.items()):
-            yield Finding("error", "unreadable", name, len(clips), f"{len(clips)} clips cannot be read ({kind})", clips)
+            yield Finding("error", "unreadable", name, len(clips), f"clips that cannot be read ({kind})", clips)
 
 
 def _leaks(splits: Mapping[str, SplitStatistics]) -> Iterator[Finding]:
     for name in splits if TRAIN in splits else ():
         if name == TRAIN:
             continue
-        verbatim = len(shared(splits, name, TRAIN, "sentence"))
-        clips = shared(splits, name, TRAIN, "convention")
-        if len(clips):
-            more = f", {len(clips)} in the text convention" if len(clips) > verbatim else ""
-            what = f"{verbatim} of {len(splits[name])} sentences stand verbatim in {TRAIN}{more}"
-            yield Finding("warning", "leak", name, len(clips), what, clips.tolist())
+        verbatim = shared(splits, name, TRAIN, "sentence")
+        more = np.setdiff1d(shared(splits, name, TRAIN, "convention"), verbatim)
+        yield from _of("warning", "leak", name, verbatim, f"sentences that stand verbatim in {TRAIN}")
+        yield from _of("warning", "leak in convention", name, more,
+                       f"more sentences that stand in {TRAIN} in the text convention of the scores")  # fmt: skip
 
 
 def _sources(splits: Mapping[str, SplitStatistics]) -> Iterator[Finding]:
     for one, other in combinations(splits, 2):
         clips = shared(splits, other, one, "span")
-        if len(clips):
-            what = f"{len(clips)} clips have the source and times of a clip of {one}"
-            yield Finding("warning", "source", other, len(clips), what, clips.tolist())
-        recordings = np.setdiff1d(shared(splits, other, one, "source"), clips)
-        if len(recordings):
-            what = f"{len(recordings)} clips are other parts of recordings that {one} has clips of"
-            yield Finding("note", "recording", other, len(recordings), what, recordings.tolist())
+        parts = np.setdiff1d(shared(splits, other, one, "source"), clips)
+        yield from _of("warning", "source", other, clips, f"clips with the source and times of a clip of {one}")
+        yield from _of("note", "recording", other, parts, f"clips that are other parts of a recording used in {one}")
 
 
 def _lengths(splits: Mapping[str, SplitStatistics], expected: Expectations) -> Iterator[Finding]:
     for name, of in splits.items():
-        ordinals = np.asarray(of.ordinals)
-        unknown = ordinals[np.asarray(of.frames) == 0]
-        if len(unknown):
-            severity: Severity = "warning" if expected.frames_known else "note"
-            yield Finding(severity, "no frames", name, len(unknown), f"{len(unknown)} clips of which no frame is known",
-                          unknown.tolist())  # fmt: skip
+        ordinals = np.asarray(of.ordinals, dtype=np.int64)
+        unknown = ordinals[np.asarray(of.frames, dtype=np.int64) == 0]
+        yield from _of("warning" if expected.frames_known else "note", "no frames", name, unknown,
+                       "clips of which no frame is known")  # fmt: skip
         for limit in expected.limits:
             steps = of.column("sampled", expected.keep_every)
             for pool in limit.pools:
                 steps = np.ceil(steps / pool)
-            clips = ordinals[steps > limit.positions]
-            if len(clips):
-                what = f"{len(clips)} clips have more than {limit.positions} steps, the positions of {limit.model}"
-                yield Finding("warning", "too long", name, len(clips), what, clips.tolist())
+            yield from _of("warning", "too long", name, ordinals[steps > limit.positions],
+                           f"clips of more steps than the {limit.positions} positions of {limit.model}")  # fmt: skip
         if expected.longest is not None and expected.level == "word":
             clips = ordinals[of.column("words") > expected.longest]
-            if len(clips):
-                what = f"{len(clips)} sentences have more words than a translation may have pieces, {expected.longest}"
-                yield Finding("warning", "long sentence", name, len(clips), what, clips.tolist())
+            yield from _of("warning", "long sentence", name, clips,
+                           f"sentences of more words than a translation may have pieces, {expected.longest}")  # fmt: skip
     unit = "words" if expected.level == "word" else "characters"
     for name, (median, clips) in odd_rates(splits).items():
-        what = f"{len(clips)} clips have far more or fewer {unit} a second than the median, {median:.1f}"
-        yield Finding("warning", "rate", name, len(clips), what, clips.tolist())
+        yield from _of("warning", "rate", name, clips,
+                       f"clips with far more or fewer {unit} a second than the median, {median:.1f}")  # fmt: skip
 
 
 def _text(splits: Mapping[str, SplitStatistics], expected: Expectations) -> Iterator[Finding]:
@@ -165,14 +155,14 @@ def _text(splits: Mapping[str, SplitStatistics], expected: Expectations) -> Iter
     dots, without = _sum(splits, "dot"), _sum(splits, "no end")
     if dots and without:
         fewer: Oddity = "dot" if dots <= without else "no end"
-        what = f"sentences {'with' if fewer == 'dot' else 'without'} a final full stop, unlike the others"
+        what = f"sentences {'with' if fewer == 'dot' else 'without'} a final full stop, unlike most"
         what += f" ({min(dots, without)} of {total} in all)"
         yield from _odd(splits, fewer, "warning" if expected.dots_matter else "note", "text: final dot", what)
     letters: Counter[str] = sum((of.letters for of in splits.values()), Counter())
     once = sorted(letter for letter, times in letters.items() if times == 1)
     if once:
         named = ", ".join(_named(letter) for letter in once[:_SHOWN_LETTERS])
-        what = f"{len(once)} characters occur once: {named}{', …' if len(once) > _SHOWN_LETTERS else ''}"
+        what = f"characters that occur once: {named}{', …' if len(once) > _SHOWN_LETTERS else ''}"
         clips = sorted({of.letter_in[letter] for letter in once for of in splits.values() if letter in of.letter_in})
         # Where a character is a word it may well be rare.
         yield Finding("warning" if expected.level == "word" else "note", "text: once", None, len(once), what, clips)
@@ -182,28 +172,31 @@ def _repetitions(splits: Mapping[str, SplitStatistics]) -> Iterator[Finding]:
     for name, of in splits.items():
         sentences, clips = repeated(of, "sentence")
         if sentences:
-            what = f"{sentences} sentences are those of several clips ({len(clips)} of {len(of)})"
+            what = f"sentences that several clips have, {len(clips)} of {len(of)}"
             yield Finding("note", "repeated sentence", name, sentences, what, clips.tolist())
         spans, clips = repeated(of, "span")
         if spans:
-            what = f"{spans} sources with the same times have several ids ({len(clips)} clips)"
+            what = f"sources with the same times that several ids have, {len(clips)}"
             yield Finding("warning", "repeated source", name, spans, what, clips.tolist())
 
 
 def _signers(splits: Mapping[str, SplitStatistics]) -> Iterator[Finding]:
     for name, of in splits.items():
-        if name == TRAIN or TRAIN not in splits or set(of.signers) == {None}:
-            continue
-        seen = {signer for signer in of.signers if signer is not None and signer in splits[TRAIN].signers}
         known = {signer for signer in of.signers if signer is not None}
-        clips = sum(times for signer, times in of.signers.items() if signer in known - seen)
+        if name == TRAIN or TRAIN not in splits or not known:
+            continue
+        seen = known & splits[TRAIN].signers.keys()
+        clips = sum(of.signers[signer] for signer in known - seen)
         kind = (
             "signer-independent" if not seen else "signer-dependent" if seen == known else "partly signer-independent"
         )
-        what = (
-            f"{kind}: {len(seen)} of {len(known)} signers are in {TRAIN} too, {clips} of {len(of)} clips are of others"
-        )
+        what = f"clips by signers that {TRAIN} does not have, {len(known - seen)} of {len(known)} signers: {kind}"
         yield Finding("note", "signers", name, clips, what)
+
+
+def _of(severity: Severity, check: str, split: str, clips: NDArray[np.int64], what: str) -> Iterator[Finding]:
+    if len(clips):
+        yield Finding(severity, check, split, len(clips), what, clips.tolist())
 
 
 def _odd(
@@ -211,7 +204,7 @@ def _odd(
 ) -> Iterator[Finding]:
     for name, of in splits.items():
         if clips := of.oddities.get(oddity):
-            yield Finding(severity, check, name, len(clips), f"{len(clips)} {what}", clips)
+            yield Finding(severity, check, name, len(clips), what, clips)
 
 
 def _sum(splits: Mapping[str, SplitStatistics], oddity: Oddity) -> int:
