@@ -137,7 +137,7 @@ def _lengths(splits: Mapping[str, SplitStatistics], expected: Expectations) -> I
         if expected.longest is not None and expected.level == "word":
             clips = ordinals[of.column("words") > expected.longest]
             yield from _of("warning", "long sentence", name, clips,
-                           f"sentences of more words than a translation may have pieces, {expected.longest}")  # fmt: skip
+                           f"sentences of more words than the {expected.longest} pieces of a translation")  # fmt: skip
     unit = "words" if expected.level == "word" else "characters"
     for name, (median, clips) in odd_rates(splits).items():
         yield from _of("warning", "rate", name, clips,

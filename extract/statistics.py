@@ -231,7 +231,7 @@ def _oddities(raw: str, text: str) -> Iterable[Oddity]:
     if not text:
         yield "empty"
         return
-    if any(unicodedata.category(letter) in _CONTROL or letter == "\ufffd" for letter in raw):
+    if any(unicodedata.category(letter) in _CONTROL or letter == "\ufffd" for letter in set(raw)):
         yield "control"
     if raw != text:
         yield "spaces"
