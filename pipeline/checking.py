@@ -12,6 +12,7 @@ from typing import Any
 from eval.atomic import write_atomic
 from eval.convention import apply_convention, tokens
 from eval.html import png_uri, write_html
+from eval.settings import ScoreSettings
 from extract.errors import InputError
 from extract.findings import SEVERITIES, Expectations, Finding, Limit, findings
 from extract.index import Clip, ClipIndex
@@ -59,7 +60,9 @@ def check(run: Run, index: Path | None, clips_a_split: int, seed: int, bars: Bar
     splits = gather(
         listed, functools.partial(tokens, settings=settings), functools.partial(apply_convention, settings=settings)
     )
-    found = [*_staleness(run, index), *findings(splits, _expectations(run, settings.final_dot == "keep"))]
+    positions, unchecked = _positions(run)
+    expected = _expectations(run, settings, positions)
+    found = [*_staleness(run, index), *unchecked, *findings(splits, expected)]
     drawn = draw_clips(splits, clips_a_split, seed)
     named = pick(listed, {*drawn, *(ordinal for finding in found for ordinal in finding.clips[:LISTED])})
     root = _root(run)
@@ -81,7 +84,7 @@ def check(run: Run, index: Path | None, clips_a_split: int, seed: int, bars: Bar
             "index": path.name,
             "level": settings.level,
             "keep_every": run.experiment.frames.keep_every,
-            "splits": _tables(splits, run.dataset.entry.splits, run.experiment.frames.keep_every),
+            "splits": _tables(splits, {**run.dataset.entry.splits}, run.experiment.frames.keep_every),
             "findings": [
                 {
                     **{key: getattr(finding, key) for key in ("severity", "check", "split", "count", "what")},
@@ -138,38 +141,38 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
-def _expectations(run: Run, dots_matter: bool) -> Expectations:
+def _expectations(run: Run, settings: ScoreSettings, positions: int | None) -> Expectations:
     experiment, given = run.experiment, run.experiment.data.features is not None
     pools = [layer.pool for layer in experiment.encoder.temporal]
     limits = [] if given else [Limit("Light-T", experiment.train.visual.light_t.positions, pools)]
-    positions = _positions(run)
     if positions is not None and not given:  # how features from elsewhere were sampled is not known here
         cached = [] if experiment.extract.features == "frame" else pools
         limits.append(Limit("the language model", positions, cached))
     entry, train = run.dataset.entry, experiment.train
     return Expectations(
-        counts=entry.splits,
-        level=entry.level,
+        counts={**entry.splits},
+        level=settings.level,
         keep_every=experiment.frames.keep_every,
         limits=limits,
         longest=train.translate.max_length if given else min(train.translate.max_length, train.visual.max_length),
-        dots_matter=dots_matter,
+        dots_matter=settings.final_dot == "keep",
         frames_known=not given,
     )
 
 
-def _positions(run: Run) -> int | None:
-    """Of the language model; None where it has no limit or is not at hand."""
+def _positions(run: Run) -> tuple[int | None, list[Finding]]:
+    """Of the language model, None where it has no limit; and a note where it is not at hand."""
     train = run.experiment.train
     if train.translate.language_model == "lm":
-        return train.lm.model.positions if train.lm else None
+        return train.lm.model.positions if train.lm else None, []
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(train.translate.language_model, local_files_only=True)
     except (OSError, ValueError):
-        return None  # stage 2 says what to do about that
-    return getattr(config, "max_position_embeddings", None)
+        what = f"clips compared with the positions of {train.translate.language_model}, which is not at hand"
+        return None, [Finding("note", "positions", None, 0, what)]
+    return getattr(config, "max_position_embeddings", None), []
 
 
 def _staleness(run: Run, index: Path | None) -> list[Finding]:

@@ -88,6 +88,11 @@ def test_dry_run_writes_nothing(tiny_corpus: Path, tmp_path: Path) -> None:
     elsewhere = ["tiny", "--out", tmp_path / "other", "--index", tmp_path / "out/index.parquet"]
     told = facts(*elsewhere, "--set", "data.root=/nowhere/to/be/found", "--dry-run")
     assert by_check(told, "contact sheet")[None]["severity"] == "note"
+    assert not by_check(told, "positions")
+    absent = facts("phoenix14t", *elsewhere[1:], "--set", "train.translate.language_model=nobody/has-this", "--dry-run",
+                   "--set", "data.root=/nowhere/to/be/found", code=3)  # fmt: skip
+    assert by_check(absent, "count")["train"]["what"] == "clips found, expected 7096"
+    assert by_check(absent, "positions")[None]["severity"] == "note"
     assert not (tmp_path / "other").exists()
     assert not list((tmp_path / "out").glob("data.*"))
 
