@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from eval import curve, table
-from eval.atomic import write_atomic
+from eval.html import png_uri, write_html
 from eval.predictions import Prediction
 from eval.published import PublishedRow
 from eval.scores import ROW_LABELS, Score
-from extract.errors import InputError
 
 MAX_EXAMPLES = 20
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -57,15 +52,10 @@ def write_report(
     Raises:
         InputError: an image that is not a PNG file.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # hypotheses may contain markup, and Jinja's own guess needs a name in .html
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["two_decimals"] = table.two_decimals
-    page = environment.get_template("report.html.j2").render(
+    return write_html(
+        path,
+        Path(__file__).with_name("report.html.j2"),
+        {"two_decimals": table.two_decimals},
         title=title,
         metrics=table.METRICS,
         rows=[(label, table.values_of(entry), entry.n) for label, entry in table.ordered_rows(scores)],
@@ -80,11 +70,9 @@ def write_report(
         clips_given=len(_clips(examples)),
         curves=[curve.draw_curve(name, points) for name, points in curves.items()],
         frame=curve,
-        images=[(caption, _data_uri(caption, data)) for caption, data in images.items()],
+        images=[(caption, png_uri(caption, data)) for caption, data in images.items()],
         provenance=[(key, *_shown(value)) for key, value in provenance.items()],
     )
-    # A file name that is not valid Unicode can come in through provenance: no reason to fail.
-    return write_atomic(path, page.encode(errors="replace"))
 
 
 def choose_examples(examples: Mapping[str, Sequence[Prediction]], limit: int = MAX_EXAMPLES) -> list[Example]:
@@ -100,12 +88,6 @@ def choose_examples(examples: Mapping[str, Sequence[Prediction]], limit: int = M
 def _clips(examples: Mapping[str, Sequence[Prediction]]) -> dict[str, str]:
     """Id to reference of every clip that any system has, in order of appearance."""
     return {row.id: row.reference for rows in examples.values() for row in rows}
-
-
-def _data_uri(caption: str, data: bytes) -> str:
-    if not data.startswith(PNG_SIGNATURE):
-        raise InputError(f"image {caption!r}", expected="a PNG file", found=f"{data[:8]!r}", remedy="Save it as PNG.")
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
 def _shown(value: object) -> tuple[str, bool]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from extract.errors import InputError, SltError, suggestion
-from pipeline import features
+from pipeline import data, features
 from pipeline.bars import Bars
 from pipeline.printing import AsJson, print_json, show_score_of, show_scores, show_states
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 train_app = typer.Typer(help="Train one stage.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(features.app, name="features")
+app.add_typer(data.app, name="data")
 
 SOME_FAILED = 3
 
