@@ -10,6 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 import torch
+from hypothesis import settings
 from moto.server import ThreadedMotoServer
 
 from extract.encoder import VisualEncoder
@@ -19,6 +20,9 @@ from extract.manifest import Dataset, locate
 from extract.settings import DataSettings
 from pipeline.config import load_config
 from pipeline.corpus.layout import DATASET_FOLDER, write_corpus
+
+settings.register_profile("disk", deadline=None)  # examples wait for disks and other processes
+settings.load_profile("disk")
 
 
 @pytest.fixture(scope="session")
