@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from extract.index import SPLITS
-from pipeline.bars import Tick
+from pipeline.bars import follow
 from pipeline.config import Experiment
 from pipeline.freshness import deciding, sha256_of
 from pipeline.learning import (
@@ -22,10 +22,11 @@ from pipeline.learning import (
     run_visual,
     visual_inputs,
 )
+from pipeline.packing import with_pack
 from pipeline.run import Result, Run, Stage, Task
 
 ROWS = ("stage1", "stage2", "shuffled", "text_prior")
-FROM_PIXELS = ("visual", "extract")
+FROM_PIXELS = ("pack", "visual", "extract")
 
 
 def rows(experiment: Experiment) -> tuple[str, ...]:
@@ -51,6 +52,8 @@ def stages(experiment: Experiment) -> list[Stage]:
     if own:
         about = "the language model learns the language from plain text"
         listed.insert(1, Stage("lm", about, ("index",), lm_inputs, run_lm))
+    if experiment.pack.enabled:
+        listed = with_pack(listed, experiment.pack)
     if experiment.data.features is not None:
         listed = [
             dataclasses.replace(stage, needs=tuple(need for need in stage.needs if need not in FROM_PIXELS))
@@ -104,14 +107,15 @@ def run_extract(run: Run, task: Task) -> Result:
     from extract.cluster import dashboard, open_cluster
     from extract.extractor import load_encoder
     from extract.fingerprint import fingerprint
-    from extract.job import Progress, extract_split
+    from extract.job import extract_split
     from extract.provenance import feature_provenance
     from extract.settings import PLAIN, View
     from extract.store import FeatureStore
 
     settings, encoder = run.experiment.extract, run.folder / "encoder"
-    frozen = load_encoder(encoder, settings.features)
-    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features, settings.compute))
+    frozen, pixels = load_encoder(encoder, settings.features), run.pixels()
+    quality = run.experiment.pack.quality if run.experiment.pack.enabled else None
+    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features, settings.compute, quality))
     places = {split: run.place(name, split) for split in SPLITS}
     figures: dict[str, Any] = {}
     found, failed, clips, seconds = {}, 0, 0, 0.0
@@ -121,16 +125,9 @@ def run_extract(run: Run, task: Task) -> Result:
         for split in SPLITS:
             wanted = run.clips(split)
             with task.bars.bar(split, "clips") as tick:
-
-                def show(progress: Progress, tick: Tick = tick) -> None:
-                    rates = {"clips/s": progress.clips_per_second, "frames/s": progress.frames_per_second}
-                    shares = {f"{step} %": 100 * share for step, share in progress.shares.items()}
-                    failed = {f"failed ({kind})": float(n) for kind, n in progress.failed.items()}
-                    tick(progress.done, progress.total, {**rates, **shares, **failed})
-
                 chosen = settings if split == "train" else settings.model_copy(update={"views": (View(),)})
                 summary = extract_split(
-                    wanted, len(wanted), run.dataset.root, encoder, places[split], chosen, client, on_progress=show
+                    wanted, len(wanted), pixels, encoder, places[split], chosen, client, follow(tick)
                 )
             store = FeatureStore.open(places[split])
             found[split] = {view.name: store.lengths(view.name) for view in chosen.views}
