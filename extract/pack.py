@@ -76,7 +76,7 @@ def pack_provenance(frames: FrameSettings, settings: PackSettings) -> dict[str, 
     provenance = {
         "schema": SCHEMA,
         "frames": frames.model_dump(mode="json", exclude=set(_LATER)),
-        "kept": "all" if settings.frames == "all" else f"the first of each {frames.keep_every}",
+        "kept": "all" if settings.frames == "all" else f"1 of each {frames.keep_every}",
         "decoder": decoder_versions(frames.decoder),
         "pixels": {"codec": "lossless"} if settings.quality is None else lossy,
     }
