@@ -102,7 +102,8 @@ def write_claims(index: ClipIndex, path: Path, views: tuple[View, ...]) -> int:
 
 def plan(index: Path, store: Path, views: tuple[View, ...]) -> dict[str, Any]:
     """What ``extract_split`` plans, block by block, without sending them anywhere."""
-    from extract.job import Tally, plan_split
+    from extract.job import plan_split
+    from extract.tally import Tally
 
     settings = ExtractSettings(views=views)
     clips = ClipIndex(index, "train")

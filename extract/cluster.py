@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +114,33 @@ def job_script(settings: ClusterSettings) -> str:
         return script
 
 
-def check_workers(client: Client, root: str, encoder_dir: str, store: str, fingerprint: str) -> None:
-    """Whether each worker sees what the job needs, and computes with the same versions as this process.
+def check_workers(client: Client, source: str, encoder_dir: str, store: str, fingerprint: str) -> None:
+    """Whether each worker sees what the extraction needs, and computes with the same versions as this process.
+
+    Args:
+        source: the dataset's root, or the folder of its packs.
 
     Raises:
         InputError: names a worker and what it lacks.
     """
+    needs = {f"the dataset's root {source}": source, f"the encoder {encoder_dir}": f"{encoder_dir}/config.json"}
+    _check(client, needs, _store_fingerprint, f"the store {store}", store, fingerprint)
+
+
+def check_packers(client: Client, root: str, pack: str, fingerprint: str) -> None:
+    """Whether each worker sees what packing needs, with the same versions as this process.
+
+    Raises:
+        InputError: names a worker and what it lacks.
+    """
+    _check(client, {f"the dataset's root {root}": root}, _pack_fingerprint, f"the pack {pack}", pack, fingerprint)
+
+
+def _check(
+    client: Client, needs: Mapping[str, str], read: Callable[[str], str], named: str, target: str, fingerprint: str
+) -> None:
     wanted = _versions()
-    answers = client.run(_look, root, encoder_dir, store, on_error="return")
+    answers = client.run(_look, needs, read, named, target, on_error="return")
     for worker, answer in answers.items():
         if isinstance(answer, BaseException):
             raise _refusal(worker, "this package and what it needs", f"{type(answer).__name__}: {answer}",
@@ -136,27 +155,36 @@ def check_workers(client: Client, root: str, encoder_dir: str, store: str, finge
             raise _refusal(where, f"{lacks[0]} that it can use", "none",
                            "Workers need the dataset, the encoder and the store at the same paths.")  # fmt: skip
         if found != fingerprint:
-            raise _refusal(where, f"the store {store}", f"another one there (fingerprint {found[:12]})",
-                           "Use a store that all see: a shared folder or a URL.")  # fmt: skip
+            raise _refusal(where, named, f"another one there (fingerprint {found[:12]})",
+                           "Use a place that all see: a shared folder, or for features a URL.")  # fmt: skip
 
 
-def _look(root: str, encoder_dir: str, store: str) -> tuple[str, dict[str, str], list[str], str]:
-    """On a worker: its host, versions, what it cannot see, and the fingerprint of the store that it sees."""
-    from extract.store import FeatureStore
-
-    lacks, found = [], ""
-    if not os.access(root, os.R_OK | os.X_OK):
-        lacks.append(f"the dataset's root {root}")
-    if not os.access(Path(encoder_dir, "config.json"), os.R_OK):
-        lacks.append(f"the encoder {encoder_dir}")
-    if "://" not in store and not os.access(store, os.W_OK | os.X_OK):
-        lacks.append(f"the store {store}, to be written,")
+def _look(
+    needs: Mapping[str, str], read: Callable[[str], str], named: str, target: str
+) -> tuple[str, dict[str, str], list[str], str]:
+    """On a worker: its host, versions, what it cannot see, and the fingerprint of the target that it sees."""
+    found = ""
+    lacks = [name for name, path in needs.items() if not os.access(path, os.R_OK | os.X_OK * Path(path).is_dir())]
+    if "://" not in target and not os.access(target, os.W_OK | os.X_OK):
+        lacks.append(f"{named}, to be written,")
     else:
         try:
-            found = FeatureStore.open(store).fingerprint
+            found = read(target)
         except InputError as error:
-            lacks.append(f"the store {store} ({error.found})")
+            lacks.append(f"{named} ({error.found})")
     return platform.node(), _versions(), lacks, found
+
+
+def _store_fingerprint(store: str) -> str:
+    from extract.store import FeatureStore
+
+    return FeatureStore.open(store).fingerprint
+
+
+def _pack_fingerprint(pack: str) -> str:
+    from extract.pack import FramePack
+
+    return FramePack.open(Path(pack)).fingerprint
 
 
 def _versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,15 +12,19 @@ from numpy.typing import NDArray
 from extract.images import Frame, list_frames, read_images, resize
 from extract.index import Clip
 from extract.limits import require_length
+from extract.packed import PackedFrames
 from extract.sampling import sampled
 from extract.settings import FrameSettings, View
 from extract.videos import read_video
+
+Source = Path | PackedFrames
+"""Where frames come from: a dataset's root, or packs of its frames, which give the same pixels."""
 
 _PLAIN = View()
 
 
 def read_clip(
-    root: Path,
+    source: Source,
     clip: Clip,
     settings: FrameSettings,
     rng: np.random.Generator | None = None,
@@ -28,7 +33,7 @@ def read_clip(
     """The frames of a clip as the encoder sees them.
 
     Args:
-        root: the dataset's root, which ``clip.source`` is relative to.
+        source: the dataset's root, which ``clip.source`` is relative to, or packs of its frames.
         settings: decoder, sampling, resize and crop.
         rng: draws one crop for the whole clip and the sampled frames; None (extraction, evaluation) samples the
             first of each group and crops the centre, so that the result depends on the clip alone.
@@ -39,19 +44,32 @@ def read_clip(
 
     Raises:
         ClipError: the clip is missing, empty, cannot be decoded or is too large (``extract.limits``).
-        InputError: PyAV is asked for and not installed.
+        InputError: PyAV is asked for and not installed; or the pack lacks the clip, was made for other settings, or
+            is damaged.
     """
-    path = root / clip.source
     side = settings.crop
     scaled = settings.model_copy(update={"resize": round(settings.resize * view.scale)})
     top, left = _crop_corner(scaled.resize - side, view, rng)
-    read = _read_folder if path.is_dir() else read_video
+    read = source.squares if isinstance(source, PackedFrames) else functools.partial(read_squares, source)
     kept: list[Frame] = []
-    for square in read(path, clip, scaled, rng, view.phase):
+    for square in read(clip, scaled, rng, view.phase):
         # One copy: out of the square, which need not live on, into planes.
         kept.append(np.ascontiguousarray(square[top : top + side, left : left + side].transpose(2, 0, 1)))
-        require_length(path, len(kept), side)
+        require_length(Path(clip.source), len(kept), side)
     return np.stack(kept)
+
+
+def read_squares(
+    root: Path, clip: Clip, settings: FrameSettings, rng: np.random.Generator | None = None, phase: int = 0
+) -> Iterator[Frame]:
+    """The sampled frames of a clip's own files as squares of ``settings.resize`` pixels, RGB, one by one.
+
+    Raises:
+        ClipError, InputError: as ``read_clip``.
+    """
+    path = root / clip.source
+    read = _read_folder if path.is_dir() else read_video
+    yield from read(path, clip, settings, rng, phase)
 
 
 def _read_folder(

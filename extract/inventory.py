@@ -11,6 +11,7 @@ from extract import records
 from extract.keys import KeySet, key
 from extract.records import Failure
 from extract.settings import PLAIN
+from extract.tally import Done
 
 if TYPE_CHECKING:
     from extract.store import FeatureStore
@@ -33,16 +34,6 @@ class StoreInfo:
     width: int
     dtype: str
     fingerprint: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Done:
-    """What of a split a job need not do, as the store said when it was asked."""
-
-    committed: KeySet
-    """``key(clip, view)`` of what has features."""
-    failed: dict[str, KeySet]
-    """By kind, ``key(clip)`` of what could not be extracted; one that succeeded later is not among them."""
 
 
 def take(store: FeatureStore) -> tuple[StoreInfo, dict[str, Failure]]:

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, cast
 
 from zarr.abc.store import Store
 from zarr.buffer import cpu, default_buffer_prototype
@@ -49,8 +49,43 @@ class Place(NamedTuple):
     """Of the clip's values; 32 bytes, for a reader holds one per clip."""
 
 
+class Sealed:
+    """Base of dataclasses that are stored as JSON with a digest of themselves, so that a damaged one is never
+    believed."""
+
+    __slots__ = ()
+
+    def to_json(self) -> bytes:
+        """The record and its digest."""
+        record = dataclasses.asdict(cast(Any, self))
+        return canonical_json({**record, "sha256": digest(record)})
+
+    @classmethod
+    def parse(cls, where: str, data: bytes) -> Self:
+        """
+        Raises:
+            InputError: truncated, changed, or of another layout.
+        """
+        try:
+            record = json.loads(data)
+            sha256 = record.pop("sha256")
+            sealed = cls(**record)
+        except (ValueError, AttributeError, TypeError, KeyError) as error:
+            raise damaged(where, f"{len(data)} bytes that are no record: {error}", cls.rebuild()) from error
+        # As `digest`, which first takes a value through JSON: this one comes from there.
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+        if hashlib.sha256(text.encode("ascii")).hexdigest() != sha256:
+            raise damaged(where, "a record that was changed after it was written", cls.rebuild())
+        return sealed
+
+    @classmethod
+    def rebuild(cls) -> str:
+        """What to do about a damaged one."""
+        return REBUILD
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Sealed):
     """The record that makes a block visible. Lists have one entry per clip."""
 
     block: str
@@ -71,29 +106,6 @@ class Commit:
     timings: dict[str, float]
     versions: dict[str, str]
 
-    def to_json(self) -> bytes:
-        """The record with a digest of itself, so that a damaged one is never believed."""
-        record = dataclasses.asdict(self)
-        return canonical_json({**record, "sha256": digest(record)})
-
-    @classmethod
-    def parse(cls, where: str, data: bytes) -> Commit:
-        """
-        Raises:
-            InputError: truncated, changed, or of another layout.
-        """
-        try:
-            record = json.loads(data)
-            sha256 = record.pop("sha256")
-            commit = cls(**record)
-        except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise damaged(where, f"{len(data)} bytes that are no record: {error}") from error
-        # As `digest`, which first takes a value through JSON: this one comes from there.
-        text = json.dumps(record, sort_keys=True, separators=(",", ":"))
-        if hashlib.sha256(text.encode("ascii")).hexdigest() != sha256:
-            raise damaged(where, "a record that was changed after it was written")
-        return commit
-
     def places(self) -> Iterator[tuple[str, str, Place]]:
         """Each entry's clip, view and place, in the order of the block's rows."""
         start = 0
@@ -102,9 +114,9 @@ class Commit:
             start += length
 
 
-def damaged(where: str, found: str) -> InputError:
+def damaged(where: str, found: str, remedy: str = REBUILD) -> InputError:
     """The error of stored bytes that are not what was written."""
-    return InputError(where, expected="what was written", found=found, remedy=REBUILD)
+    return InputError(where, expected="what was written", found=found, remedy=remedy)
 
 
 def failure_key(id: str) -> str:

@@ -54,6 +54,47 @@ class FrameSettings(Settings):
         return self
 
 
+class PackSettings(Settings):
+    """Frame packs: the frames of each split in a few HDF5 files, for disks that are slow with many small ones."""
+
+    enabled: bool = False
+    """Stage 1 and the extraction read packs instead of the dataset's files."""
+    frames: Literal["all", "sampled"] = "all"
+    """``all`` that stage 1 may draw; ``sampled``: the first of each group of ``keep_every``, which is enough for an
+    extraction of views of phase 0. Stage 1 reads the originals then."""
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Of JPEG, a fifth in size, and part of the feature fingerprint; null: without loss, the same features."""
+    folder: str | None = None
+    """Under which the packs are kept, on a disk; default: ``packs`` in the experiment's folder."""
+    block_frames: Annotated[int, Field(ge=1)] = 2048
+    """Most frames of a block, about: one Dask task, one HDF5 file, one commit; some 130 kB each at 256 x 256."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Processes of the local cluster; default: one per core. Other clusters are those of ``extract``."""
+    max_failure_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of a split's clips that may fail before the job stops with an error."""
+    retry_failed: bool = False
+    """Try clips again that an earlier run recorded as failures."""
+
+    @field_validator("folder")
+    @classmethod
+    def _on_disk(cls, folder: str | None) -> str | None:
+        if folder is not None and "://" in folder:
+            raise ValueError("HDF5 files are read from a disk, not from a URL")
+        return folder
+
+    def check_views(self, frames: FrameSettings, views: tuple[View, ...]) -> None:
+        """Whether the views can be had from a pack.
+
+        Raises:
+            ValueError: a view that is scaled, or of a phase that is not packed.
+        """
+        for view in views if self.enabled else ():
+            if round(frames.resize * view.scale) != frames.resize:
+                raise ValueError(f"view {view.name}: a pack holds frames of frames.resize; set pack.enabled to false")
+            if self.frames == "sampled" and view.phase:
+                raise ValueError(f"view {view.name}: its frames are not packed; set pack.frames to all")
+
+
 class View(Settings):
     """One deterministic way to look at a clip: which frame of each group, and where it is cropped.
 

@@ -117,7 +117,8 @@ def read_video(
     """
     with contextlib.closing(_open(path, settings)) as video, _named(path, video.errors):
         span = _span(path, clip.start, clip.end, _facts(video))
-        if _container(path) in _SEEKABLE:
+        # Nothing is gained where every frame is kept, and all of them would be held at once.
+        if settings.keep_every > 1 and _container(path) in _SEEKABLE:
             quick = video.sampled(span, settings.keep_every, rng, phase)
             if quick is not None:
                 yield from quick

@@ -25,9 +25,10 @@ from extract.decoders import decoder_versions
 from extract.errors import FAILURE_KINDS, ClipError, InputError
 from extract.extractor import Extractor, load_encoder
 from extract.fingerprint import fingerprint
-from extract.frames import read_clip
+from extract.frames import Source, read_clip
 from extract.images import READING
 from extract.index import Clip
+from extract.packed import PackedFrames
 from extract.provenance import feature_provenance
 from extract.records import Failure
 from extract.settings import ExtractSettings, FrameSettings, View
@@ -57,12 +58,22 @@ class BlockRecord:
     forward_seconds: float
     write_seconds: float
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What the time went into, by step."""
+        return {
+            "read": self.read_seconds,
+            "decode": self.decode_seconds,
+            "forward": self.forward_seconds,
+            "write": self.write_seconds,
+        }
+
 
 @functools.lru_cache(maxsize=1)
-def _extractor(directory: str, expected: str, settings: ExtractSettings) -> Extractor:
+def _extractor(directory: str, expected: str, settings: ExtractSettings, quality: int | None) -> Extractor:
     """Made once per worker process, and compared with the job's fingerprint before it computes anything."""
     encoder = load_encoder(directory, settings.features)
-    found = fingerprint(feature_provenance(encoder, settings.dtype, settings.features, settings.compute))
+    found = fingerprint(feature_provenance(encoder, settings.dtype, settings.features, settings.compute, quality))
     if found != expected:
         raise InputError(
             f"{directory} on {platform.node()}",
@@ -74,12 +85,17 @@ def _extractor(directory: str, expected: str, settings: ExtractSettings) -> Extr
 
 
 def extract_block(
-    block: Block, root: str, encoder_dir: str, store_path: str, expected: str, settings: ExtractSettings
+    block: Block,
+    source: str | PackedFrames,
+    encoder_dir: str,
+    store_path: str,
+    expected: str,
+    settings: ExtractSettings,
 ) -> BlockRecord:
     """Extract the clips of a block and commit them.
 
     Args:
-        root: the dataset's root, which the clips' sources are relative to.
+        source: the dataset's root, which the clips' sources are relative to, or packs of its frames.
         expected: the fingerprint that encoder and store must have.
 
     Raises:
@@ -88,15 +104,17 @@ def extract_block(
     # The workers fill the cores already. Set here, because torch may keep the number per thread.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    if not Path(root).is_dir():  # on a worker that joined late, all its clips would be recorded as missing
-        raise InputError(f"{root} on {platform.node()}", expected="the dataset's root", found="no such folder",
-                         remedy="Workers need it at the same path.")  # fmt: skip
-    extractor = _extractor(encoder_dir, expected, settings)
+    if not Path(str(source)).is_dir():  # on a worker that joined late, all its clips would be recorded as missing
+        raise InputError(f"{source} on {platform.node()}", expected="the dataset's root, or packs of its frames",
+                         found="no such folder", remedy="Workers need it at the same path.")  # fmt: skip
+    quality = source.quality if isinstance(source, PackedFrames) else None
+    extractor = _extractor(encoder_dir, expected, settings, quality)
     store = FeatureStore.open(store_path)
     store.require(expected)
 
     threads = settings.decode_threads or _decode_threads(extractor)
-    decoder = _Decoder(Path(root), extractor.encoder.config.frame_settings, block.views, threads)
+    pixels = Path(source) if isinstance(source, str) else source
+    decoder = _Decoder(pixels, extractor.encoder.config.frame_settings, block.views, threads)
     read_before = READING.seconds
     forward = 0.0
     hidden: list[Tensor] = []
@@ -155,8 +173,8 @@ class _Decoder:
     Threads, not processes: OpenCV and PyAV decode without Python's lock, and nothing has to be copied.
     """
 
-    def __init__(self, root: Path, frames: FrameSettings, views: Sequence[View], threads: int) -> None:
-        self.root, self.frames, self.views, self.threads = root, frames, views, threads
+    def __init__(self, source: Source, frames: FrameSettings, views: Sequence[View], threads: int) -> None:
+        self.source, self.frames, self.views, self.threads = source, frames, views, threads
         self.entries: list[_Entry] = []
         """The views of each readable clip, in the order in which they were read."""
         self.failures: dict[str, Failure] = {}
@@ -188,11 +206,11 @@ class _Decoder:
         began = time.perf_counter()
         found: list[NDArray[np.uint8]] | Failure
         try:
-            found = [read_clip(self.root, clip, self.frames, view=view) for view in self.views]
+            found = [read_clip(self.source, clip, self.frames, view=view) for view in self.views]
         except ClipError as error:
             found = Failure(error.kind, error.detail)
         except (OSError, cv2.error) as error:  # no permission, a stale mount, an image too large to allocate
-            found = Failure("decode", f"{self.root / clip.source}: {type(error).__name__}: {error}")
+            found = Failure("decode", f"{self.source}, {clip.source}: {type(error).__name__}: {error}")
         return found, time.perf_counter() - began
 
 

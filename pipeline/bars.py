@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from extract import tally
 
 Tick = Callable[..., None]
 """Called with done and total, and optionally a mapping of figures to show."""
@@ -61,6 +65,18 @@ class Bars:
 
         yield tick
         self.say(f"  {name}: {time.monotonic() - started:.0f} s")
+
+
+def follow(tick: Tick) -> Callable[[tally.Progress], None]:
+    """What a job calls after each block, to move a bar."""
+
+    def show(progress: tally.Progress) -> None:
+        rates = {"clips/s": progress.clips_per_second, "frames/s": progress.frames_per_second}
+        shares = {f"{step} %": 100 * share for step, share in progress.shares.items()}
+        failed = {f"failed ({kind})": float(n) for kind, n in progress.failed.items()}
+        tick(progress.done, progress.total, {**rates, **shares, **failed})
+
+    return show
 
 
 def _shown(figures: Mapping[str, float] | None) -> str:

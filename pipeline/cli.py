@@ -104,6 +104,36 @@ _stage_command(app, "report", "report", "One self-contained HTML page of scores,
 
 
 @app.command()
+def pack(
+    config: Config,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the packs and compare them with their digests.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
+    out: Out = None,
+    overrides: Set = None,
+    manifest: Manifest = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """The frames of each split in a few HDF5 files, in parallel, for disks that are slow with many small ones."""
+    chosen = [*(overrides or []), *(["pack.retry_failed=true"] if retry_failed else [])]
+    run = _open(config, out, chosen, manifest)
+    if not verify:
+        _single("pack", run, force or retry_failed, dry_run, as_json)
+        return
+    from pipeline.packing import verify_packs
+
+    problems = verify_packs(run)
+    if as_json:
+        print_json({"problems": problems})
+    else:
+        typer.echo("\n".join(problems) or f"{run.packs}: whole")
+    raise typer.Exit(2 if problems else 0)
+
+
+@app.command()
 def extract(
     config: Config,
     retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
@@ -204,7 +234,9 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
     if not chosen:
         expected, found = "a section train.lm", "none"
         remedy = "It uses a language model by name: there is nothing to train."
-        if name != "lm":
+        if name == "pack" and run.experiment.data.features is None:
+            expected, found, remedy = "pack.enabled = true", "false", "Set it in the config, or with --set."
+        elif name != "lm":
             expected, found = f"a stage {name}", f"data.features = {run.experiment.data.features}"
             remedy = "Its features are given: there is nothing to learn or extract from pixels."
         raise InputError(f"config {run.experiment.name}", expected=expected, found=found, remedy=remedy)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from eval.settings import ScoreSettings
 from extract.errors import InputError, SltError, suggestion
-from extract.settings import DataSettings, EncoderSettings, ExtractSettings, FrameSettings, Settings
+from extract.settings import DataSettings, EncoderSettings, ExtractSettings, FrameSettings, PackSettings, Settings
 from train.settings import TrainSettings
 
 SHIPPED = Path(__file__).with_name("configs")
@@ -24,6 +24,7 @@ class Experiment(Settings):
     name: str
     data: DataSettings
     frames: FrameSettings = FrameSettings()
+    pack: PackSettings = PackSettings()
     encoder: EncoderSettings = EncoderSettings()
     extract: ExtractSettings = ExtractSettings()
     train: TrainSettings = TrainSettings()
@@ -32,6 +33,7 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _views_fit(self) -> Experiment:
         self.extract.check_views(self.frames)
+        self.pack.check_views(self.frames, self.extract.views)
         return self
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extract.errors import InputError
 from extract.fingerprint import digest
@@ -15,6 +15,9 @@ from pipeline.bars import Bars
 from pipeline.freshness import deciding, sha256_of
 from pipeline.run import Result, Run, Task, replacing
 from train.settings import DenoisingSettings
+
+if TYPE_CHECKING:
+    from extract.packed import PackedFrames
 
 _END_BYTES = 2**20
 
@@ -92,9 +95,10 @@ def run_visual(run: Run, task: Task) -> Result:
         lines = _sentences(run, settings.warm_start.text)
         with bars.bar("Light-T warm start", "steps") as tick:
             log += pretrain(light_t, tokenizer, lines, settings.warm_start, task.checkpoints / "light_t", tick)
-    train, dev = (_readable(run, split, bars) for split in ("train", "dev"))
+    pixels = run.pixels(training=True)
+    train, dev = (_readable(run, split, bars, pixels) for split in ("train", "dev"))
     model, visual_log = train_visual(
-        run.dataset.root, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
+        pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
         light_t=light_t, bars=bars.bar,
     )  # fmt: skip
     encoder, stage1 = run.folder / "encoder", run.folder / "stage1"
@@ -229,13 +233,14 @@ def _sentences(run: Run, text: str | None) -> list[str]:
     return read_sentences(Path(text)) if text else [clip.text for clip in run.clips("train")]
 
 
-def _readable(run: Run, split: str, bars: Bars) -> list[Clip]:
+def _readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> list[Clip]:
     """Clips whose frames are whole; says how many are not."""
     clips = run.clips(split)
-    whole = [clip for clip in clips if clip.problem is None]
+    unpacked: Mapping[str, Any] = {} if isinstance(pixels, Path) else pixels.failures(split)
+    whole = [clip for clip in clips if clip.problem is None and clip.id not in unpacked]
     if not whole:
         raise InputError(run.index, expected=f"clips of split {split!r} that can be read",
-                         found=f"{len(clips)} with a problem, e.g. {clips[0].problem}",
+                         found=f"{len(clips)} with a problem, e.g. {clips[0].problem or unpacked[clips[0].id]}",
                          remedy="Mend the videos, then `slt index --force`.")  # fmt: skip
     if len(whole) < len(clips):
         bars.say(f"  [yellow]{len(clips) - len(whole)} of {len(clips)} clips cannot be read and are left out[/yellow]")

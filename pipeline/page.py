@@ -60,14 +60,16 @@ def _strips(run: Run) -> dict[str, bytes]:
     """The first test clips as the encoder sees them, two rows of sampled frames each."""
     strips: dict[str, bytes] = {}
     try:
-        root = run.dataset.root
+        pixels = run.pixels()
     except InputError:
         return {}  # the report can be made where the videos are not
     for clip in run.clips("test")[:CLIPS]:
         try:
-            frames = read_clip(root, clip, run.experiment.frames)
+            frames = read_clip(pixels, clip, run.experiment.frames)
         except ClipError:
             continue  # it stands among the failures of the extraction
+        except InputError:
+            return {}  # nor where the packs are not
         places = np.linspace(0, len(frames) - 1, ROWS * FRAMES_A_ROW).round().astype(int)
         shown = frames[places].transpose(0, 2, 3, 1)[..., ::-1]  # (n, H, W, BGR)
         rows = [np.concatenate(list(part), axis=1) for part in np.split(shown, ROWS)]

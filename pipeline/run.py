@@ -20,6 +20,7 @@ from pipeline.freshness import Record, Records, State
 if TYPE_CHECKING:
     from extract.index import Clip, ClipIndex
     from extract.manifest import Dataset
+    from extract.packed import PackedFrames
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,6 +99,30 @@ class Run:
         if extracted is None:
             raise InputError(self.folder, expected="features", found="none", remedy="Run `slt extract` first.")
         return self.records.located(next(name for name in extracted.outputs if name.endswith(f"/{split}.zarr")))
+
+    @property
+    def packs(self) -> Path:
+        """Folder of the splits' packs, named after what decides their pixels."""
+        from extract.fingerprint import fingerprint
+        from extract.pack import pack_provenance
+
+        name = fingerprint(pack_provenance(self.experiment.frames, self.experiment.pack))[:16]
+        base = self.experiment.pack.folder
+        return (Path(base).absolute() if base else self.folder / "packs") / name
+
+    def pixels(self, training: bool = False) -> Path | PackedFrames:
+        """Where frames are read from: their packs, or the dataset's root, as in ``training`` where a pack holds the
+        sampled frames only.
+
+        Raises:
+            InputError: the root is needed and not there.
+        """
+        from extract.packed import PackedFrames
+
+        settings = self.experiment.pack
+        if settings.enabled and not (training and settings.frames == "sampled"):
+            return PackedFrames(self.packs, settings)
+        return self.dataset.root
 
     def split(self, name: str) -> ClipIndex:
         """The clips of a split, to be read lazily; at least one."""

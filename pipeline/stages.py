@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from extract.index import SPLITS
-from pipeline.bars import Tick
+from pipeline.bars import follow
 from pipeline.config import Experiment
 from pipeline.freshness import deciding, sha256_of
 from pipeline.learning import (
@@ -20,13 +20,14 @@ from pipeline.learning import (
     run_visual,
     visual_inputs,
 )
+from pipeline.packing import with_pack
 from pipeline.run import Result, Run, Stage, Task
 
 if TYPE_CHECKING:
     from extract.store import FeatureStore
 
 ROWS = ("stage1", "stage2", "shuffled", "text_prior")
-FROM_PIXELS = ("visual", "extract")
+FROM_PIXELS = ("pack", "visual", "extract")
 
 
 def rows(experiment: Experiment) -> tuple[str, ...]:
@@ -52,6 +53,8 @@ def stages(experiment: Experiment) -> list[Stage]:
     if own:
         about = "the language model learns the language from plain text"
         listed.insert(1, Stage("lm", about, ("index",), lm_inputs, run_lm))
+    if experiment.pack.enabled:
+        listed = with_pack(listed, experiment.pack)
     if experiment.data.features is not None:
         listed = [
             dataclasses.replace(stage, needs=tuple(need for need in stage.needs if need not in FROM_PIXELS))
@@ -106,14 +109,15 @@ def run_extract(run: Run, task: Task) -> Result:
     from extract.extractor import load_encoder
     from extract.fingerprint import fingerprint
     from extract.inventory import summary as summary_of
-    from extract.job import Progress, extract_split
+    from extract.job import extract_split
     from extract.provenance import feature_provenance
     from extract.settings import View
     from extract.store import FeatureStore
 
     settings, encoder = run.experiment.extract, run.folder / "encoder"
-    frozen = load_encoder(encoder, settings.features)
-    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features, settings.compute))
+    frozen, pixels = load_encoder(encoder, settings.features), run.pixels()
+    quality = run.experiment.pack.quality if run.experiment.pack.enabled else None
+    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features, settings.compute, quality))
     places = {split: run.place(name, split) for split in SPLITS}
     figures: dict[str, Any] = {}
     found: dict[str, str] = {}
@@ -124,16 +128,9 @@ def run_extract(run: Run, task: Task) -> Result:
         for split in SPLITS:
             wanted = run.split(split)
             with task.bars.bar(split, "clips") as tick:
-
-                def show(progress: Progress, tick: Tick = tick) -> None:
-                    rates = {"clips/s": progress.clips_per_second, "frames/s": progress.frames_per_second}
-                    shares = {f"{step} %": 100 * share for step, share in progress.shares.items()}
-                    failed = {f"failed ({kind})": float(n) for kind, n in progress.failed.items()}
-                    tick(progress.done, progress.total, {**rates, **shares, **failed})
-
                 chosen = settings if split == "train" else settings.model_copy(update={"views": (View(),)})
                 summary = extract_split(
-                    wanted, len(wanted), run.dataset.root, encoder, places[split], chosen, client, on_progress=show
+                    wanted, len(wanted), pixels, encoder, places[split], chosen, client, follow(tick)
                 )
             held, found[split] = summary_of(FeatureStore.open(places[split]), {view.name for view in chosen.views})
             present += held
@@ -244,4 +241,5 @@ def _require_own(run: Run, store: FeatureStore) -> None:
 
     made = store.provenance
     encoder = load_encoder(run.folder / "encoder", made["features"])
-    store.require(feature_provenance(encoder, made["dtype"], made["features"], made["compute"]))
+    quality = made.get("pack", {}).get("quality")
+    store.require(feature_provenance(encoder, made["dtype"], made["features"], made["compute"], quality))

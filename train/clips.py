@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from extract.frames import read_clip
+from extract.frames import Source, read_clip
 from extract.index import Clip
 from extract.settings import FrameSettings
 from train.labels import pad_labels
@@ -21,16 +20,16 @@ class ClipDataset(Dataset[dict[str, Any]]):
     """Decodes clips as they are asked for.
 
     Args:
-        root: the dataset's root.
+        source: the dataset's root, or packs of its frames.
         targets: target ids per clip.
         random: draw frames and crop anew in every epoch (training), or deterministically (evaluation).
     """
 
     def __init__(
-        self, root: Path, clips: Sequence[Clip], targets: Sequence[Sequence[int]], frames: FrameSettings,
+        self, source: Source, clips: Sequence[Clip], targets: Sequence[Sequence[int]], frames: FrameSettings,
         random: bool, seed: int = 0,
     ) -> None:  # fmt: skip
-        self.root, self.clips, self.targets, self.frames = root, clips, targets, frames
+        self.source, self.clips, self.targets, self.frames = source, clips, targets, frames
         self.random, self.seed, self.epoch = random, seed, 0
 
     def __len__(self) -> int:
@@ -42,7 +41,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, self.epoch, item]) if self.random else None
-        frames = read_clip(self.root, self.clips[item], self.frames, rng)
+        frames = read_clip(self.source, self.clips[item], self.frames, rng)
         return {"frames": torch.from_numpy(frames), "labels": self.targets[item]}
 
 

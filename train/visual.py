@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from extract.encoder import VisualEncoder, VisualEncoderConfig
+from extract.frames import Source
 from extract.index import Clip
 from extract.settings import EncoderSettings, FrameSettings
 from train.clips import ClipDataset, collate_clips
@@ -43,7 +44,7 @@ class VisualInitialing(SignTranslator):
 
 
 def train_visual(
-    root: Path,
+    source: Source,
     clips: Sequence[Clip],
     dev: Sequence[Clip],
     encoder: EncoderSettings,
@@ -58,7 +59,7 @@ def train_visual(
     """Train encoder and Light-T.
 
     Args:
-        root: the dataset's root.
+        source: the dataset's root, or packs of its frames.
         clips, dev: readable clips of the two splits.
         tokenizer: of stage 2's language model [P].
         work: for checkpoints; an interrupted run resumes from there.
@@ -70,7 +71,7 @@ def train_visual(
     """
     torch.manual_seed(settings.seed)
     targets = encode_targets(tokenizer, [clip.text for clip in clips])
-    train = ClipDataset(root, clips, targets, frames, random=True, seed=settings.seed)
+    train = ClipDataset(source, clips, targets, frames, random=True, seed=settings.seed)
     model = VisualEncoder.from_settings(encoder, frames)
     log: list[dict[str, float]] = []
     spotter = WordSpotter(model.config.width, spoken_pieces(tokenizer, targets), len(tokenizer))
@@ -86,7 +87,7 @@ def train_visual(
         learner = _with_spotter(translator, spotter, settings.bag_of_words)
     learner.label_smoothing = settings.label_smoothing
     dev_targets = encode_targets(tokenizer, [clip.text for clip in dev])
-    watched = ClipDataset(root, dev, dev_targets, frames, random=False)
+    watched = ClipDataset(source, dev, dev_targets, frames, random=False)
     with bars("visual initialing", "steps") as report:
         log += fit(
             learner, settings, train, collate_clips, work / "generation",
