@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,6 +79,12 @@ class ClipIndex:
             )  # fmt: skip
         self._file = file
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """The dataset as the manifest declared it when the index was written: adapter, language, text convention."""
+        found: dict[str, Any] = json.loads((self._file.schema_arrow.metadata or {}).get(b"dataset", b"{}"))
+        return found
+
     def __iter__(self) -> Iterator[Clip]:
         """Reads lazily, one row group at a time."""
         for batch in self._file.iter_batches():
@@ -105,8 +113,11 @@ class ClipIndex:
         return found
 
 
-def write_index(path: str | os.PathLike[str], clips: Iterable[Clip]) -> Path:
+def write_index(path: str | os.PathLike[str], clips: Iterable[Clip], about: Mapping[str, Any] | None = None) -> Path:
     """Write clips to ``path`` atomically: a reader sees the old file or the whole new one.
+
+    Args:
+        about: the dataset, as plain JSON values; kept in the file's metadata.
 
     Raises:
         InputError: two clips share an id.
@@ -121,8 +132,10 @@ def write_index(path: str | os.PathLike[str], clips: Iterable[Clip]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
+    known = json.dumps(about or {}, sort_keys=True, ensure_ascii=False)
+    schema = SCHEMA.with_metadata({**SCHEMA.metadata, b"dataset": known.encode()})
     try:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial, row_group_size=65536)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, row_group_size=65536)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -18,6 +18,9 @@ class DataSettings(Settings):
 
     dataset: str = Field(description="name of an entry in data_manifest.yaml")
     root: str | None = Field(None, description="overrides the manifest's root")
+    language: str | None = Field(None, description="overrides the manifest's language, e.g. for a folder of one's own")
+    fps: Annotated[float, Field(gt=0)] | None = Field(None, description="overrides the manifest's, of frame folders")
+    options: dict[str, Any] = Field({}, description="of the adapter, on top of the manifest's: see docs/datasets.md")
     features: str | None = Field(
         None,
         description="folder or URL with train.zarr, dev.zarr and test.zarr, imported or extracted elsewhere: nothing "

@@ -177,7 +177,8 @@ def _open(config: str, out: Path | None, overrides: list[str] | None, manifest: 
     from pipeline.run import Run
 
     experiment = load_config(config, overrides or [])
-    return Run(experiment, out or Path("runs") / experiment.name, manifest)
+    beside = Path(config).parent if Path(config).is_file() else None
+    return Run(experiment, out or Path("runs") / experiment.name, manifest, beside)
 
 
 def _run(run: Any, *, start: str | None = None, dry_run: bool, as_json: bool) -> None:
