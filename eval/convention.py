@@ -7,8 +7,7 @@ match the composed letter there either.
 from __future__ import annotations
 
 from eval.settings import ScoreSettings
-
-FULL_STOPS = ".。"
+from extract.text import conventional
 
 
 def apply_convention(text: str, settings: ScoreSettings) -> str:
@@ -17,12 +16,7 @@ def apply_convention(text: str, settings: ScoreSettings) -> str:
     White space is collapsed because a stray space or newline in generated text is no word: neccam/slt's ROUGE
     splits on single spaces and would count an empty token for each.
     """
-    text = " ".join(text.split())
-    if settings.lowercase:
-        text = text.lower()
-    if settings.final_dot == "strip":
-        text = text.rstrip(" " + FULL_STOPS)
-    return text
+    return conventional(text, "lower" if settings.lowercase else "keep", settings.final_dot)
 
 
 def tokens(text: str, settings: ScoreSettings) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.images import Frame, list_frames, read_images, resize
+from extract.images import Frame, cut_rows, list_frames, read_images, resize
 from extract.index import Clip
 from extract.limits import require_length
 from extract.packed import PackedFrames
@@ -77,7 +77,7 @@ def _read_folder(
 ) -> Iterator[Frame]:
     names = list_frames(path)
     for image in read_images(path, [names[i] for i in sampled(len(names), settings.keep_every, rng, phase)]):
-        yield resize(image, settings.resize, settings.interpolation)[..., ::-1]
+        yield resize(cut_rows(path, image, settings.crop_rows), settings.resize, settings.interpolation)[..., ::-1]
 
 
 def _crop_corner(slack: int, view: View, rng: np.random.Generator | None) -> Sequence[int]:

@@ -90,6 +90,19 @@ def resize(image: Frame, side: int, interpolation: str) -> Frame:
     return cv2.resize(image, (side, side), interpolation=_INTERPOLATION[interpolation])
 
 
+def cut_rows(path: Path, image: Frame, rows: tuple[int, int] | None) -> Frame:
+    """The rows of a frame that are kept (``FrameSettings.crop_rows``).
+
+    Raises:
+        ClipError: ``decode``, the frame does not have them.
+    """
+    if rows is None:
+        return image
+    if rows[1] > image.shape[0]:
+        raise ClipError("decode", f"{path}: a frame of {image.shape[0]} rows, frames.crop_rows ends at {rows[1]}")
+    return image[rows[0] : rows[1]]
+
+
 def _read_image(path: Path) -> Frame:
     with READING:
         data = np.fromfile(path, dtype=np.uint8)

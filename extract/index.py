@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress, islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -86,6 +88,12 @@ class ClipIndex:
             )  # fmt: skip
         self._file = file
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """The dataset as the manifest declared it when the index was written: adapter, language, text convention."""
+        found: dict[str, Any] = json.loads((self._file.schema_arrow.metadata or {}).get(b"dataset", b"{}"))
+        return found
+
     def __iter__(self) -> Iterator[Clip]:
         """Reads lazily, some thousand clips at a time, and of a split only the row groups that may have it."""
         groups = [group for group, (least, most) in enumerate(self._bounds()) if self._within(least, most)]
@@ -154,10 +162,13 @@ class ClipIndex:
         return list(self.filled())
 
 
-def write_index(path: str | os.PathLike[str], clips: Iterable[Clip]) -> Path:
+def write_index(path: str | os.PathLike[str], clips: Iterable[Clip], about: Mapping[str, Any] | None = None) -> Path:
     """Write clips to ``path`` atomically: a reader sees the old file or the whole new one.
 
     They are read once, and a row group of them is in memory at a time.
+
+    Args:
+        about: the dataset, as plain JSON values; kept in the file's metadata.
 
     Raises:
         InputError: two clips share an id.
@@ -165,9 +176,11 @@ def write_index(path: str | os.PathLike[str], clips: Iterable[Clip]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
+    known = json.dumps(about or {}, sort_keys=True, ensure_ascii=False)
+    schema = SCHEMA.with_metadata({**SCHEMA.metadata, b"dataset": known.encode()})
     seen, repeated, example = KeySet(), KeySet(), ""
     try:
-        with pq.ParquetWriter(partial, SCHEMA) as writer:
+        with pq.ParquetWriter(partial, schema) as writer:
             remaining = iter(clips)
             while rows := list(islice(remaining, _GROUP)):
                 keys = [key(clip.id) for clip in rows]
@@ -176,7 +189,7 @@ def write_index(path: str | os.PathLike[str], clips: Iterable[Clip]) -> Path:
                     example = next(compress(rows, again)).id
                 repeated.add(list(compress(keys, again)))
                 columns = [pa.array([getattr(clip, field.name) for clip in rows], field.type) for field in SCHEMA]
-                writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+                writer.write_batch(pa.record_batch(columns, schema=schema))
         if len(repeated):
             raise InputError(
                 path, expected="every clip id once", found=f"{example!r} and {len(repeated) - 1} more repeated",

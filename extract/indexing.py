@@ -7,18 +7,41 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from extract import remarks
 from extract.adapters import Adapter, load_adapter
 from extract.errors import ClipError, InputError
 from extract.images import check_folder
 from extract.index import Clip, write_index
 from extract.manifest import Dataset
 from extract.settings import Decoder
+from extract.text import conventional
 from extract.videos import VideoFacts, check_span, check_video
 
 
 def dataset_adapter(dataset: Dataset) -> Adapter:
-    """The adapter of a dataset, at its root."""
-    return load_adapter(dataset.entry.adapter)(dataset.root, dataset.entry.language, dataset.entry.fps)
+    """The adapter of a dataset, at its root.
+
+    Raises:
+        InputError: no such adapter or root, or options that the adapter does not have.
+    """
+    entry = dataset.entry
+    adapter = load_adapter(entry.adapter)
+    try:
+        options = adapter.Options.model_validate(entry.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, known = ".".join(map(str, first["loc"])) or "options", ", ".join(adapter.Options.model_fields)
+        raise InputError(f"options of {dataset.name}, {name}", expected=f"options of the adapter {entry.adapter}",
+                         found=first["msg"].removeprefix("Value error, "),
+                         remedy=f"It has: {known or 'none'}.") from error  # fmt: skip
+    return adapter(dataset.root, entry.language, entry.fps, options)
+
+
+def remarks_path(index: Path) -> Path:
+    """The file beside an index that lists what is worth knowing of it (``extract.remarks``)."""
+    return index.with_suffix(".remarks.jsonl")
 
 
 def index_dataset(
@@ -33,7 +56,8 @@ def index_dataset(
     Every clip of the annotations is kept. One whose frames are missing, numbered with a gap or truncated has its
     ``problem`` noted and ``n_frames`` 0: training leaves it out and says so, extraction records it as failed,
     scoring counts it as an empty hypothesis. Every frame of a frame folder is decoded; of a video file the first
-    frame and the last second (``check_video``), and a clip's times must lie within it.
+    frame and the last second (``check_video``), and a clip's times must lie within it. What was found besides, such
+    as clips without a text, stands in ``remarks_path``.
 
     Args:
         on_clip: called with clips checked and clips in all.
@@ -49,14 +73,21 @@ def index_dataset(
     adapter = dataset_adapter(dataset)
     clips: list[Clip] = []
     for split in dataset.entry.splits:
-        found = list(adapter.clips(split))
+        found = [_with_text(clip, dataset) for clip in adapter.clips(split)]
         if not found:
             raise InputError(adapter.annotation_files(split)[0], expected=f"clips of split {split!r}", found="none",
                              remedy="Replace it by the file of the release.")  # fmt: skip
         clips += found
-    looked_at = check_clips(dataset.root, clips, decoder) if frames else clips
+    clamp = dataset.entry.past_end == "clamp"
+    looked_at = check_clips(dataset.root, clips, decoder, clamp) if frames else clips
     checked = list(_progress(looked_at, len(clips), on_clip))
-    write_index(path, checked)
+    noted = list(adapter.remarks)
+    if frames:
+        noted += remarks.missing(dataset.root, checked)
+        noted += remarks.clamped(clips, checked)
+        noted += remarks.unused(dataset.root, checked)
+    write_index(path, checked, dataset.about())
+    remarks.write_remarks(remarks_path(path), noted)
     return {
         split: (len(of), sum(clip.problem is not None for clip in of))
         for split in dataset.entry.splits
@@ -64,17 +95,32 @@ def index_dataset(
     }
 
 
-def check_clips(root: Path, clips: Sequence[Clip], decoder: Decoder = "opencv") -> Iterator[Clip]:
-    """The clips with what their files are found to hold: ``n_frames``, ``fps``, or a ``problem``."""
+def check_clips(root: Path, clips: Sequence[Clip], decoder: Decoder = "opencv", clamp: bool = False) -> Iterator[Clip]:
+    """The clips with what their files are found to hold: ``n_frames``, ``fps``, or a ``problem``.
+
+    Args:
+        clamp: a clip that ends past the end of its recording ends with it; otherwise it has a problem, unless it is
+            ``extract.videos.OVERSHOOT`` at most.
+    """
     # Threads: the work is waiting for the file system, and decoding runs without Python's lock. A recording that
     # many clips are cut from is looked at once.
     with ThreadPoolExecutor(16) as pool:
         sources = {source: pool.submit(_look, root / source, decoder) for source in {c.source: None for c in clips}}
         try:
             for clip in clips:
-                yield _check(root, clip, sources[clip.source])
+                yield _check(root, clip, sources[clip.source], clamp)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _with_text(clip: Clip, dataset: Dataset) -> Clip:
+    """The clip with its text in the dataset's convention, from here on everywhere the same."""
+    convention = dataset.entry.text
+    text = conventional(clip.text, convention.case, convention.final_dot)
+    if not text:
+        raise InputError(f"clip {clip.id!r}", expected="a text", found=repr(clip.text)[:80],
+                         remedy="Mend or remove its row in the annotations.")  # fmt: skip
+    return dataclasses.replace(clip, text=text)
 
 
 def _look(path: Path, decoder: Decoder) -> int | VideoFacts:
@@ -83,17 +129,28 @@ def _look(path: Path, decoder: Decoder) -> int | VideoFacts:
     return check_video(path, decoder) if path.is_file() or path.suffix else check_folder(path)
 
 
-def _check(root: Path, clip: Clip, look: Future[int | VideoFacts]) -> Clip:
+def _check(root: Path, clip: Clip, look: Future[int | VideoFacts], clamp: bool) -> Clip:
     path = root / clip.source
     try:
         found = look.result()
         if isinstance(found, int):
             return dataclasses.replace(clip, n_frames=found)
+        if clamp:
+            clip = _clamped(clip, found)
         return dataclasses.replace(clip, n_frames=check_span(path, clip, found), fps=found.fps or clip.fps)
     except ClipError as problem:
         return dataclasses.replace(clip, problem=str(problem))
     except OSError as error:  # no permission, a stale mount
         return dataclasses.replace(clip, problem=f"decode: {path}: {error.strerror or error}")
+
+
+def _clamped(clip: Clip, recording: VideoFacts) -> Clip:
+    """Ends with its recording at the latest; a frame more is rounding, and says nothing."""
+    if clip.end is None or not recording.duration or not (clip.start or 0) < recording.duration:
+        return clip
+    if clip.end <= recording.duration + 1 / (recording.fps or clip.fps):
+        return clip
+    return dataclasses.replace(clip, end=recording.duration)
 
 
 def _progress(clips: Iterable[Clip], total: int, on_clip: Callable[[int, int], None] | None) -> Iterable[Clip]:

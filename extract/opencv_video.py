@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from extract.errors import ClipError
-from extract.images import Frame, resize
+from extract.images import Frame, cut_rows, resize
 from extract.limits import require_length, require_pixels
 from extract.sampling import sampled
 from extract.settings import FrameSettings
@@ -107,4 +107,5 @@ class OpenCVVideo:
         done, image = self._capture.retrieve()
         if not done:
             raise ClipError("decode", f"{self.path}: the frame at {self._time():.3f} s cannot be decoded")
+        image = cut_rows(self.path, image, self.settings.crop_rows)
         return resize(image, self.settings.resize, self.settings.interpolation)[..., ::-1]

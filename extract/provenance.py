@@ -69,7 +69,10 @@ def feature_provenance(
         "weights": weights_digest(encoder.state_dict()),
         "encoder": {"backbone": backbone, "temporal": config.temporal, "width": config.width, "states": states},
         "features": level,
-        "frames": frames.model_dump(mode="json", exclude={"decoder"}),  # it stands below, with its version
+        # The decoder stands below, with its version. What is off leaves older fingerprints as they are.
+        "frames": frames.model_dump(
+            mode="json", exclude={"decoder"} | ({"crop_rows"} if not frames.crop_rows else set())
+        ),
         "view": VIEW,
         "decoder": decoder_versions(frames.decoder),
         "compute": compute,

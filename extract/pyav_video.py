@@ -16,7 +16,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from extract.errors import ClipError
-from extract.images import Frame
+from extract.images import Frame, cut_rows, resize
 from extract.limits import require_length, require_pixels
 from extract.sampling import sampled
 from extract.settings import FrameSettings
@@ -159,6 +159,11 @@ class PyAVVideo:
         require_pixels(self.path, frame.width, frame.height)
         side = self.settings.resize
         filter = _FILTERS[self.settings.interpolation] | _EXACT
+        if self.settings.crop_rows:  # of the frame as it is shown, so that ffmpeg cannot resize it in one go
+            native = self._converter.reformat(frame, format="rgb24", interpolation=filter, threads=1).to_ndarray()
+            shown = np.rot90(native, round(frame.rotation / 90)) if frame.rotation else native
+            rows = cut_rows(self.path, shown.astype(np.uint8, copy=False), self.settings.crop_rows)
+            return resize(np.ascontiguousarray(rows), side, self.settings.interpolation)
         converted = self._converter.reformat(frame, side, side, "rgb24", interpolation=filter, threads=1)
         square = converted.to_ndarray().astype(np.uint8, copy=False)
         # The display matrix turns by quarters; of a square, turning after the resize is the same.

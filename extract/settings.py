@@ -18,6 +18,9 @@ class DataSettings(Settings):
 
     dataset: str = Field(description="name of an entry in data_manifest.yaml")
     root: str | None = Field(None, description="overrides the manifest's root")
+    language: str | None = Field(None, description="overrides the manifest's language, e.g. for a folder of one's own")
+    fps: Annotated[float, Field(gt=0)] | None = Field(None, description="overrides the manifest's, of frame folders")
+    options: dict[str, Any] = Field({}, description="of the adapter, on top of the manifest's: see docs/datasets.md")
     features: str | None = Field(
         None,
         description="folder or URL with train.zarr, dev.zarr and test.zarr, imported or extracted elsewhere: nothing "
@@ -36,6 +39,9 @@ class FrameSettings(Settings):
     quicker one, because it does not decode all of what sampling drops."""
     keep_every: Annotated[int, Field(ge=1)] = 4
     """Keep one frame of every so many: 4 [P]. The first of each group outside training, a random one in it [?]."""
+    crop_rows: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
+    """First row of a frame that is kept and the one after the last, before the resize: ``[80, 512]`` as published
+    loaders of CSL-Daily; None: all of them."""
     resize: Annotated[int, Field(ge=8)] = 256
     """Frames are resized to a square of this side, in pixels [?, as GFSLT-VLP]."""
     crop: Annotated[int, Field(ge=8)] = 224
@@ -51,6 +57,8 @@ class FrameSettings(Settings):
     def _crop_fits(self) -> FrameSettings:
         if self.crop > self.resize:
             raise ValueError(f"crop ({self.crop}) is larger than resize ({self.resize})")
+        if self.crop_rows and self.crop_rows[0] >= self.crop_rows[1]:
+            raise ValueError(f"crop_rows {list(self.crop_rows)} holds no row")
         return self
 
 

@@ -1,8 +1,8 @@
-"""Pickled feature lists, as neccam/slt and its successors use them, read without running what they say.
+"""Pickled feature lists and annotations, read without running what they say.
 
-A pickle is a program. This one may build lists, dicts, strings, numbers, numpy arrays and torch tensors, and
-nothing else: it never gets hold of a real class or function, arrays are made from bytes that are really there, and
-opcodes that no such file needs are unknown.
+A pickle is a program. This one may build lists, dicts, strings, numbers, and where features are read numpy arrays and
+torch tensors, and nothing else: it never gets hold of a real class or function, arrays are made from bytes that are
+really there, and opcodes that no such file needs are unknown.
 """
 
 from __future__ import annotations
@@ -50,13 +50,14 @@ _DAMAGE = (
     AssertionError, OverflowError, MemoryError,
 )  # fmt: skip
 
-_REMEDY = "Use the file as it was released, or import the features from HDF5 or .npy."
 
-
-def read_pickle(path: Path) -> Any:
+def read_pickle(path: Path, plain: bool = False) -> Any:
     """What a pickle file holds, gzip-packed or not; arrays and tensors in it are ``Lazy``.
 
     The whole file is in memory afterwards, as the format wants it, but once only.
+
+    Args:
+        plain: refuse arrays and tensors too, as in annotations, which have none.
 
     Raises:
         InputError: the file asks for anything but plain values, arrays and tensors, or is truncated or damaged, or
@@ -68,22 +69,24 @@ def read_pickle(path: Path) -> Any:
             raw.seek(0)
             limit = os.fstat(raw.fileno()).st_size * (_MAX_RATIO if packed else 1) + _FREE_BYTES
             if not packed:
-                return _Unpickler(_Limited(raw, limit)).load()
+                return _Unpickler(_Limited(raw, limit), plain).load()
             with gzip.GzipFile(fileobj=raw, mode="rb") as unpacked:
-                return _Unpickler(_Limited(unpacked, limit)).load()
+                return _Unpickler(_Limited(unpacked, limit), plain).load()
     except RecursionError as error:
-        raise _refused(path, "lists within lists without end") from error
+        raise _refused(path, plain, "lists within lists without end") from error
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile):
-            raise _refused(path, str(error)) from error
+            raise _refused(path, plain, str(error)) from error
         raise InputError(path, expected="a file that can be read", found=error.strerror or str(error),
                          remedy="Check the path and its permissions.") from error  # fmt: skip
     except _DAMAGE as error:
-        raise _refused(path, f"{type(error).__name__}: {error}") from error
+        raise _refused(path, plain, f"{type(error).__name__}: {error}") from error
 
 
-def _refused(path: Path, found: str) -> InputError:
-    return InputError(path, expected="a pickle of plain values, arrays and tensors only", found=found, remedy=_REMEDY)
+def _refused(path: Path, plain: bool, found: str) -> InputError:
+    admitted = "plain values only" if plain else "plain values, arrays and tensors only"
+    remedy = "Use the file as it was released" + ("." if plain else ", or import the features from HDF5 or .npy.")
+    return InputError(path, expected=f"a pickle of {admitted}", found=found, remedy=remedy)
 
 
 class Lazy:
@@ -143,10 +146,13 @@ class _Unpickler(pickle._Unpickler):
         if opcode in {getattr(pickle, name)[0] for name in _OPCODES.split()}
     }  # fmt: skip
 
-    def __init__(self, stream: _Limited) -> None:
+    def __init__(self, stream: _Limited, plain: bool) -> None:
         super().__init__(stream, encoding="latin1")
+        self._known: dict[tuple[str, str], Any] = {}
+        if plain:
+            return
         # Bound methods: unlike functions and classes, they have no attributes that a pickle could set.
-        self._known: dict[tuple[str, str], Any] = {
+        self._known = {
             ("collections", "OrderedDict"): self._ordered_dict,
             ("_codecs", "encode"): self._encode,
             ("numpy", "ndarray"): "ndarray",

@@ -84,7 +84,11 @@ def check(run: Run, index: Path | None, clips_a_split: int, seed: int, bars: Bar
             "index": path.name,
             "level": settings.level,
             "keep_every": run.experiment.frames.keep_every,
-            "splits": _tables(splits, {**run.dataset.entry.splits}, run.experiment.frames.keep_every),
+            "splits": _tables(
+                splits,
+                {str(split): n for split, n in run.dataset.entry.splits.items()},
+                run.experiment.frames.keep_every,
+            ),
             "findings": [
                 {
                     **{key: getattr(finding, key) for key in ("severity", "check", "split", "count", "what")},
@@ -150,7 +154,7 @@ def _expectations(run: Run, settings: ScoreSettings, positions: int | None) -> E
         limits.append(Limit("the language model", positions, cached))
     entry, train = run.dataset.entry, experiment.train
     return Expectations(
-        counts={**entry.splits},
+        counts={str(split): n for split, n in entry.splits.items()},
         level=settings.level,
         keep_every=experiment.frames.keep_every,
         limits=limits,

@@ -189,10 +189,13 @@ def corpus(
     folder: Annotated[Path, typer.Argument(help="Where to write it.")],
     preset: Annotated[str, typer.Option(help="Size: tiny, demo or bench.")] = "demo",
     seed: Annotated[int, typer.Option()] = 0,
+    layout: Annotated[str, typer.Option(help="Of phoenix14t, csl_daily or how2sign.")] = "phoenix14t",
 ) -> None:
-    """Write the built-in corpus in PHOENIX14T's layout."""
-    root = _write_corpus(folder, preset, seed)
-    typer.echo(f"{root}\nnext: slt run demo --set data.root={root} --set train.lm.text={folder}/text.de.txt")
+    """Write the built-in corpus in the layout of a release."""
+    root = _write_corpus(folder, preset, seed, layout)
+    text = next(folder.glob("text.*.txt"))
+    other = "" if layout == "phoenix14t" else f" --set data.dataset={layout}"
+    typer.echo(f"{root}\nnext: slt run demo{other} --set data.root={root} --set train.lm.text={text}")
 
 
 def main() -> None:
@@ -212,7 +215,8 @@ def _open(config: str, out: Path | None, overrides: list[str] | None, manifest: 
     from pipeline.run import Run
 
     experiment = load_config(config, overrides or [])
-    return Run(experiment, out or Path("runs") / experiment.name, manifest)
+    beside = Path(config).parent if Path(config).is_file() else None
+    return Run(experiment, out or Path("runs") / experiment.name, manifest, beside)
 
 
 def _run(run: Any, *, start: str | None = None, dry_run: bool, as_json: bool) -> None:
@@ -259,10 +263,14 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
-def _write_corpus(folder: Path, preset: str, seed: int) -> Path:
+def _write_corpus(folder: Path, preset: str, seed: int, layout: str = "phoenix14t") -> Path:
     from pipeline.corpus.layout import PRESETS, write_corpus
+    from pipeline.corpus.released import LAYOUTS
+
+    if layout not in LAYOUTS:
+        raise InputError("--layout", expected="a layout", found=repr(layout), remedy=suggestion(layout, LAYOUTS))
 
     if preset not in PRESETS:
         raise InputError("--preset", expected="a preset", found=repr(preset), remedy=suggestion(preset, PRESETS))
     with Bars().bar("drawing the built-in corpus", "clips") as tick:
-        return write_corpus(folder, preset, seed, tick)
+        return write_corpus(folder, preset, seed, tick, layout=layout)

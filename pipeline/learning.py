@@ -121,6 +121,7 @@ def finetune_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.translate
     return {
         "train.translate": deciding(settings),
+        "sentences": run.dataset.entry.text.model_dump(),
         "language model files": _model_digest(settings.language_model),
         "language": run.dataset.entry.language,
         **given_features(run),

@@ -18,6 +18,7 @@ from pipeline.config import Experiment, write_config
 from pipeline.freshness import Record, Records, State
 
 if TYPE_CHECKING:
+    from eval.settings import ScoreSettings
     from extract.index import Clip, ClipIndex
     from extract.manifest import Dataset
     from extract.packed import PackedFrames
@@ -68,17 +69,28 @@ class Run:
         experiment: the resolved config.
         folder: where everything is written; created when needed.
         manifest: of the datasets; None: the shipped one.
+        beside: folder of the config, where a local manifest may lie.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, manifest: Path | None = None) -> None:
-        self.experiment, self.folder, self.manifest = experiment, folder, manifest
+    def __init__(
+        self, experiment: Experiment, folder: Path, manifest: Path | None = None, beside: Path | None = None
+    ) -> None:
+        self.experiment, self.folder, self.manifest, self.beside = experiment, folder, manifest, beside
         self.records = Records(folder)
 
     @cached_property
     def dataset(self) -> Dataset:
         from extract.manifest import locate
 
-        return locate(self.experiment.data, self.manifest)
+        return locate(self.experiment.data, self.manifest, self.beside)
+
+    @property
+    def scoring(self) -> ScoreSettings:
+        """How predictions are scored: the config's settings, and the dataset's where the config is silent."""
+        settings, entry = self.experiment.score, self.dataset.entry
+        usual = {"level": entry.level, **entry.metrics.model_dump(exclude_none=True)}
+        own = settings.model_fields_set
+        return settings.model_copy(update={name: value for name, value in usual.items() if name not in own})
 
     @property
     def index(self) -> Path:
@@ -218,7 +230,8 @@ class Run:
         bars.say(f"[bold]{stage.name}[/bold]: {stage.about}" + (f" [dim]({why})[/dim]" if why else ""))
         started = time.monotonic()
         checkpoints = self.folder / "work" / f"{stage.name}-{digest(inputs)[:12]}"
-        write_config(self.experiment, self.folder / "config.yaml")
+        resolved = self.experiment.model_copy(update={"score": self.scoring})
+        write_config(resolved, self.folder / "config.yaml")
         self.records.forget(stage.name)  # while the outputs change, no record vouches for them
         result = stage.work(self, Task(bars, checkpoints, inputs))
         outputs = [self.records.named(output) for output in result.outputs]

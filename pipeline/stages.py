@@ -68,11 +68,11 @@ def _index_inputs(run: Run) -> Mapping[str, Any]:
     from extract.indexing import dataset_adapter
 
     entry, adapter = run.dataset.entry, dataset_adapter(run.dataset)
-    files = [path for split in entry.splits for path in adapter.annotation_files(split)]
+    files = dict.fromkeys(path for split in entry.splits for path in adapter.annotation_files(split))
     unread = {} if run.experiment.data.features is None else {"frames": "not looked at"}
     return {
         **unread,
-        "dataset": [run.dataset.name, entry.adapter, entry.language, entry.fps],
+        "dataset": run.dataset.about(),
         "decoder": run.experiment.frames.decoder,
         "annotations": [sha256_of(path) for path in files if path.is_file()],
     }
@@ -80,7 +80,8 @@ def _index_inputs(run: Run) -> Mapping[str, Any]:
 
 def run_index(run: Run, task: Task) -> Result:
     """Annotations to ``index.parquet``."""
-    from extract.indexing import index_dataset
+    from extract.indexing import index_dataset, remarks_path
+    from extract.remarks import read_remarks, summary
 
     with task.bars.bar("checking clips", "clips") as tick:
         counts = index_dataset(
@@ -90,12 +91,15 @@ def run_index(run: Run, task: Task) -> Result:
             run.experiment.frames.decoder,
             frames=run.experiment.data.features is None,
         )
-    expected = run.dataset.entry.splits
+    expected = {str(split): n for split, n in run.dataset.entry.splits.items()}
     parts = [f"{split} {n}" + (f" of {expected[split]}" if expected[split] else "") for split, (n, _) in counts.items()]
     failed = sum(bad for _, bad in counts.values())
     if failed:
         parts.append(f"[yellow]{failed} clips with missing or damaged frames: see `problem` in {run.index}; "
                      "`slt index --force` looks again when they are mended[/yellow]")  # fmt: skip
+    listed = remarks_path(run.index)
+    if remarks := summary(read_remarks(listed)):
+        parts.append(f"[yellow]{'; '.join(remarks)}: see {listed}[/yellow]")
     return Result([run.index], sha256_of(run.index), f"clips: {', '.join(parts)}", failed)
 
 
@@ -192,7 +196,7 @@ def run_translate(run: Run, task: Task) -> Result:
 
 
 def _score_inputs(run: Run) -> Mapping[str, Any]:
-    return {"score": deciding(run.experiment.score), "level": run.dataset.entry.level}
+    return {"score": deciding(run.scoring)}
 
 
 def run_score(run: Run, task: Task) -> Result:
@@ -200,9 +204,7 @@ def run_score(run: Run, task: Task) -> Result:
     from eval.predictions import read_predictions
     from eval.scores import complete, score, write_scores
 
-    settings = run.experiment.score
-    if "level" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"level": run.dataset.entry.level})
+    settings = run.scoring
     references = {clip.id: clip.text for clip in run.clips("test")}
     scores = {
         row: score(complete(read_predictions(run.folder / "predictions" / f"{row}.jsonl"), references), settings)

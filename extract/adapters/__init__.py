@@ -1,7 +1,6 @@
 """Dataset adapters: each reads one released layout and yields the clips of a split.
 
-An adapter is a class with the two members of ``Adapter``, registered under the entry point group
-``fla_slt.adapters``.
+An adapter is a class with the members of ``Adapter``, registered under the entry point group ``fla_slt.adapters``.
 """
 
 from __future__ import annotations
@@ -9,16 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from extract.errors import InputError, suggestion
 from extract.index import Clip
+from extract.remarks import Remark
+from extract.settings import Settings
 
 
 class Adapter(Protocol):
     """Reads one dataset's annotations; never opens a frame."""
 
-    def __init__(self, root: Path, language: str, fps: float) -> None: ...
+    Options: type[Settings]
+    """What ``options`` of the manifest and of a config may hold, each with a default."""
+
+    remarks: list[Remark]
+    """What was left out, of the splits that were read."""
+
+    def __init__(self, root: Path, language: str, fps: float, options: Any = None) -> None: ...
 
     def annotation_files(self, split: str) -> list[Path]:
         """Files that decide which clips a split has."""

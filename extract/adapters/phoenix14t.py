@@ -7,6 +7,8 @@ from pathlib import Path
 
 from extract.errors import InputError
 from extract.index import Clip
+from extract.remarks import Remark
+from extract.settings import Settings
 
 COLUMNS = ["name", "video", "start", "end", "speaker", "orth", "translation"]
 
@@ -14,8 +16,11 @@ COLUMNS = ["name", "video", "start", "end", "speaker", "orth", "translation"]
 class Phoenix14T:
     """The release ``PHOENIX-2014-T``: ``annotations/manual/*.csv`` and ``features/fullFrame-*px``."""
 
-    def __init__(self, root: Path, language: str, fps: float) -> None:
+    Options = Settings
+
+    def __init__(self, root: Path, language: str, fps: float, options: Settings | None = None) -> None:
         self.root, self.language, self.fps = root, language, fps
+        self.remarks: list[Remark] = []
 
     def annotation_files(self, split: str) -> list[Path]:
         return [self.root / "annotations/manual" / f"PHOENIX-2014-T.{split}.corpus.csv"]

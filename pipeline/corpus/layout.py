@@ -1,4 +1,4 @@
-"""Writing the built-in corpus to disk, in PHOENIX14T's layout."""
+"""Writing the built-in corpus to disk, in the layout of a release."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 import yaml
 
@@ -20,6 +19,7 @@ from extract.errors import InputError
 from pipeline.corpus.grammar import Meaning, meanings, sentence
 from pipeline.corpus.lexicon import lexicon
 from pipeline.corpus.motion import poses
+from pipeline.corpus.released import LAYOUTS, Images, Utterance
 from pipeline.corpus.signer import Canvas, Look
 
 VERSION = 1
@@ -29,8 +29,8 @@ UNSEEN_RATE = 0.25
 """Share of test clips by signers that are in no other split."""
 LENGTHS = {1: 0.06, 2: 0.24, 3: 0.40, 4: 0.30}
 """Signs per clip."""
-DATASET_FOLDER = "PHOENIX-2014-T"
-TEXT_FILE = "text.de.txt"
+DATASET_FOLDER = LAYOUTS["phoenix14t"].folder
+TEXT_FILE = LAYOUTS["phoenix14t"].text_file
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,71 +52,69 @@ PRESETS = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Utterance:
-    """One clip before it is drawn."""
-
-    name: str
-    split: str
-    signer: int
-    signs: tuple[str, ...]
-    text: str
-
-
 def write_corpus(
     folder: Path,
     preset: str,
     seed: int = 0,
     on_clip: Callable[[int, int], None] | None = None,
     workers: int | None = None,
+    layout: str = "phoenix14t",
 ) -> Path:
     """Write the corpus of a preset below ``folder``; does nothing when it is already there.
 
     The result is complete or absent: it is built beside ``folder`` and renamed at the end.
 
     Args:
-        folder: receives ``PHOENIX-2014-T/`` and ``text.de.txt``.
+        folder: receives the dataset's root, such as ``PHOENIX-2014-T/``, and plain text, such as ``text.de.txt``.
         on_clip: called with clips done and clips in all.
         workers: drawing processes; default: one per core.
+        layout: of which release, one of ``LAYOUTS``.
 
     Returns:
-        The dataset's root, ``folder/PHOENIX-2014-T``.
+        The dataset's root, such as ``folder/PHOENIX-2014-T``.
     """
     folder = folder.resolve()
     if folder.exists() and not (folder / "corpus.yaml").is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(folder, expected="an empty or new folder, or a built-in corpus", found="something else",
                          remedy="It would be replaced: choose another folder.")  # fmt: skip
     about = {"corpus": "built-in", "version": VERSION, "preset": preset, "seed": seed}
+    if layout != "phoenix14t":
+        about["layout"] = layout
+    released = LAYOUTS[layout]
     card = folder / "corpus.yaml"
     if card.is_file() and yaml.safe_load(card.read_text()) == about:
-        return folder / DATASET_FOLDER
+        return folder / released.folder
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    root = partial / DATASET_FOLDER
-    (root / "annotations/manual").mkdir(parents=True)
+    root = partial / released.folder
+    root.mkdir(parents=True)
     size = PRESETS[preset]
-    utterances, monolingual = compose(size, seed)
-    for split in ("train", "dev", "test"):
-        _write_annotations(root, split, [u for u in utterances if u.split == split])
-    (partial / TEXT_FILE).write_text("".join(line + "\n" for line in monolingual), encoding="utf-8")
-    draw = functools.partial(_draw_clip, root, size, seed)
+    utterances, monolingual = compose(size, seed, released.sentence)
+    units = released.units(utterances)
+    (partial / released.text_file).write_text("".join(line + "\n" for line in monolingual), encoding="utf-8")
+    draw = functools.partial(_draw, root, size, seed, layout)
+    counts: list[list[int]] = []
     # Spawned, not forked: the caller may hold threads.
     spawn = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn) as pool:
-            for done, _ in enumerate(pool.map(draw, utterances, chunksize=8), start=1):
+            for drawn in pool.map(draw, units, chunksize=8):
+                counts.append(drawn)
                 if on_clip:
-                    on_clip(done, len(utterances))
+                    on_clip(sum(map(len, counts)), len(utterances))
+        released.annotate(root, units, counts)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     (partial / card.name).write_text(yaml.safe_dump(about))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    return folder / DATASET_FOLDER
+    return folder / released.folder
 
 
-def compose(size: Preset, seed: int) -> tuple[list[Utterance], list[str]]:
+def compose(
+    size: Preset, seed: int, sentence: Callable[[Meaning, np.random.Generator], str] = sentence
+) -> tuple[list[Utterance], list[str]]:
     """What is said in which clip, and the sentences of the text-only file.
 
     No meaning of dev or test occurs in train, in the other one or in the text-only file; meanings of train recur,
@@ -166,24 +164,20 @@ def _name(split: str, number: int) -> str:
     return f"{day:%d%B_%Y_%A}_{series}-{number % 8 + 1}"
 
 
-def _write_annotations(root: Path, split: str, utterances: list[Utterance]) -> None:
-    lines = ["name|video|start|end|speaker|orth|translation"]
-    for said in utterances:
-        speaker = f"Signer{said.signer + 1:02d}"
-        lines.append(f"{said.name}|{said.name}/1/*.png|-1|-1|{speaker}|{' '.join(said.signs)}|{said.text}")
-    path = root / "annotations/manual" / f"PHOENIX-2014-T.{split}.corpus.csv"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def _draw(root: Path, size: Preset, seed: int, layout: str, unit: tuple[Utterance, ...]) -> list[int]:
+    """Frames of each clip of a unit, which then lies below the root."""
+    released = LAYOUTS[layout]
+    width = size.height if released.square else size.width
+    shape = (width - width % 2, size.height - size.height % 2) if released.square else (width, size.height)
+    return released.write(root, shape, unit, (_images(shape, seed, said) for said in unit))
 
 
-def _draw_clip(root: Path, size: Preset, seed: int, said: Utterance) -> None:
+def _images(shape: tuple[int, int], seed: int, said: Utterance) -> Images:
     rng = np.random.default_rng([seed, *said.name.encode()])
     look = Look.draw(seed, said.signer)
-    folder = root / "features" / f"fullFrame-{size.width}x{size.height}px" / said.split / said.name
-    folder.mkdir(parents=True)
     camera = (float(rng.normal(0, 0.04)), float(rng.normal(0, 0.03)))
-    canvas = Canvas(look, size.width, size.height, camera, light=float(rng.uniform(0.85, 1.12)))
+    canvas = Canvas(look, *shape, camera, light=float(rng.uniform(0.85, 1.12)))
     forms = lexicon(seed)
-    for number, pose in enumerate(poses([forms[sign] for sign in said.signs], look, rng), start=1):
+    for pose in poses([forms[sign] for sign in said.signs], look, rng):
         shake = (float(rng.normal(0, 0.25)), float(rng.normal(0, 0.25)))
-        image = canvas.draw(pose, shake)
-        cv2.imwrite(str(folder / f"images{number:04d}.png"), image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        yield canvas.draw(pose, shake)

@@ -1,0 +1,35 @@
+"""Text conventions of a dataset: what happens to a sentence on its way into the index, once and for all stages."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from extract.settings import Settings
+
+FULL_STOPS = ".。"
+
+Case = Literal["keep", "lower"]
+FinalDot = Literal["keep", "strip"]
+
+
+class TextConvention(Settings):
+    """Declared by the manifest, recorded in the index; a change makes everything that reads the text stale."""
+
+    case: Case = "keep"
+    """Keep upper and lower case, or make all of it lower case."""
+    final_dot: FinalDot = "keep"
+    """Keep or strip the full stops that a sentence ends with, Western and Chinese ones."""
+
+
+def conventional(text: str, case: Case = "keep", final_dot: FinalDot = "keep") -> str:
+    """The text in a convention, with white space collapsed to single spaces.
+
+    >>> conventional("Morgen  regnet es .", "lower", "strip")
+    'morgen regnet es'
+    """
+    text = " ".join(text.split())
+    if case == "lower":
+        text = text.lower()
+    if final_dot == "strip":
+        text = text.rstrip(" " + FULL_STOPS)
+    return text
