@@ -60,6 +60,8 @@ def bench_corpus(folder: Path) -> Path:
     """The built-in corpus at 210 x 260, with camera noise."""
     from pipeline.corpus.layout import DATASET_FOLDER, write_corpus
 
+    if folder.exists():
+        return folder / DATASET_FOLDER
     write_corpus(folder, "bench", 0)
     rng = np.random.default_rng(0)
     for path in (folder / DATASET_FOLDER).glob("features/*/train/*/*.png"):
@@ -81,10 +83,13 @@ def video_clips(root: Path, clips: Sequence[Clip], target: Path) -> list[Clip]:
     """The same clips as 1280 x 720 h264."""
     import av
 
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     found = []
     for clip in clips:
         path = target / f"{clip.id}.mp4"
+        found.append(dataclasses.replace(clip, source=path.relative_to(target.parent).as_posix()))
+        if path.exists():
+            continue
         with av.open(str(path), "w") as container:
             stream = container.add_stream("libx264", rate=25, options={"crf": "23", "preset": "medium"})
             stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
@@ -96,7 +101,6 @@ def video_clips(root: Path, clips: Sequence[Clip], target: Path) -> list[Clip]:
                     container.mux(packet)
             for packet in stream.encode():
                 container.mux(packet)
-        found.append(dataclasses.replace(clip, source=path.relative_to(target.parent).as_posix()))
     return found
 
 
@@ -163,11 +167,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clips", type=int, default=240, help="of slt extract; the loops take fewer, at their rate")
+    parser.add_argument("--folder", type=Path, help="keeps the corpora there for another run")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/extract.json"))
     options = parser.parse_args()
     os.environ.pop("OMP_NUM_THREADS", None)
     with tempfile.TemporaryDirectory() as name:
-        report = measure(Path(name), options.rounds, options.clips)
+        report = measure(options.folder or Path(name), options.rounds, options.clips)
     write_report(report, options.out)
 
 
