@@ -12,6 +12,7 @@ from extract.errors import InputError
 from pipeline.corpus.grammar import Meaning, meanings, number, sentence
 from pipeline.corpus.layout import PRESETS, SEEN_SIGNERS, compose, write_corpus
 from pipeline.corpus.lexicon import SIGN, lexicon
+from pipeline.corpus.translations import chinese, english
 
 
 def content(folder: Path) -> str:
@@ -119,3 +120,19 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="choose another folder"):
         write_corpus(tmp_path, "tiny")
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize("layout", ["csl_daily", "how2sign"])
+def test_other_layouts_are_deterministic_too(layout: str, tmp_path: Path) -> None:
+    roots = [write_corpus(tmp_path / str(workers), "tiny", workers=workers, layout=layout) for workers in (1, 2)]
+    assert content(roots[0]) == content(roots[1])
+    assert write_corpus(tmp_path / "1", "tiny", layout=layout) == roots[0]
+
+
+def test_every_meaning_can_be_said_in_every_language() -> None:
+    rng = np.random.default_rng(0)
+    said = {say: [say(meaning, rng) for meaning in meanings()] for say in (chinese, english)}
+    assert len(set(said[chinese])) == len(said[chinese])
+    assert not any(character.isascii() for text in said[chinese] for character in text)
+    assert all(text[0].isupper() or text[0] == '"' for text in said[english])
+    assert any('"' in text[1:-1] for text in said[english])
