@@ -226,9 +226,9 @@ class ExtractSettings(Settings):
     """A cluster to start instead of local processes."""
     wait_seconds: Annotated[float, Field(gt=0)] = 300
     """How long to wait for a worker, at the start or when all have gone; longer than the queue where there is one."""
-    decode_threads: Annotated[int, Field(ge=1)] | None = None
-    """Of each worker, ahead of the encoder. Default: one on a CPU, which the encoder fills; beside a GPU, that GPU's
-    share of the cores."""
+    decode_threads: Annotated[int, Field(ge=0)] | None = None
+    """Of each worker, ahead of the encoder; 0 decodes in turn with it. Default: 0 on a CPU, whose core the encoder
+    fills, and beside a GPU that GPU's share of the cores. On a CPU, 1 hides the waiting of a slow network disk."""
     batch_frames: Annotated[int, Field(ge=1)] = 32
     """Frames per forward pass of the backbone; frames of several clips share a batch."""
     block_frames: Annotated[int, Field(ge=1)] = 2048

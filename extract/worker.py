@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -112,7 +112,7 @@ def extract_block(
     store = FeatureStore.open(store_path)
     store.require(expected)
 
-    threads = settings.decode_threads or _decode_threads(extractor)
+    threads = _decode_threads(extractor) if settings.decode_threads is None else settings.decode_threads
     pixels = Path(source) if isinstance(source, str) else source
     decoder = _Decoder(pixels, extractor.encoder.config.frame_settings, block.views, threads)
     read_before = READING.seconds
@@ -167,8 +167,12 @@ class _Entry(NamedTuple):
     """Sampled ones."""
 
 
+_Decoded: TypeAlias = tuple[list[NDArray[np.uint8]] | Failure, float]
+"""The frames of each view, or why there are none; and the seconds that it took."""
+
+
 class _Decoder:
-    """Decodes clips in threads, a few ahead of the encoder, and keeps account of them.
+    """Decodes clips, in turn with the encoder or in threads a few ahead of it, and keeps account of them.
 
     Threads, not processes: OpenCV and PyAV decode without Python's lock, and nothing has to be copied.
     """
@@ -182,24 +186,31 @@ class _Decoder:
 
     def read(self, clips: Iterable[Clip]) -> Iterator[NDArray[np.uint8]]:
         """The frames of each view of each readable clip, (T, 3, crop, crop), in order."""
+        for clip, (decoded, seconds) in self._ahead(clips) if self.threads else self._in_turn(clips):
+            self.seconds += seconds
+            if isinstance(decoded, Failure):
+                self.failures[clip.id] = decoded
+            else:
+                named = zip(self.views, decoded, strict=True)
+                self.entries += [_Entry(clip.id, view.name, len(frames)) for view, frames in named]
+                yield from decoded
+
+    def _in_turn(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, _Decoded]]:
+        for clip in clips:
+            yield clip, self._decode(clip)
+
+    def _ahead(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, _Decoded]]:
         remaining = iter(clips)
         with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
             first = islice(remaining, self.threads + _AHEAD)
             queue = deque((clip, pool.submit(self._decode, clip)) for clip in first)
             while queue:
                 clip, future = queue.popleft()
-                decoded, seconds = future.result()
-                self.seconds += seconds
+                decoded = future.result()
                 queue.extend((later, pool.submit(self._decode, later)) for later in islice(remaining, 1))
-                if isinstance(decoded, Failure):
-                    self.failures[clip.id] = decoded
-                else:
-                    named = zip(self.views, decoded, strict=True)
-                    self.entries += [_Entry(clip.id, view.name, len(frames)) for view, frames in named]
-                    yield from decoded
+                yield clip, decoded
 
-    def _decode(self, clip: Clip) -> tuple[list[NDArray[np.uint8]] | Failure, float]:
-        """The frames of each view, or why there are none; and the seconds that it took."""
+    def _decode(self, clip: Clip) -> _Decoded:
         if clip.problem is not None:  # found while indexing; a look at the pixels would only find it again
             kind, _, detail = clip.problem.partition(": ")
             return (Failure(kind, detail) if kind in FAILURE_KINDS else Failure("decode", clip.problem)), 0.0
@@ -216,7 +227,7 @@ class _Decoder:
 
 def _decode_threads(extractor: Extractor) -> int:
     if extractor.encoder.device.type == "cpu":
-        return 1
+        return 0  # a thread beside the encoder on one core only takes turns with it, and empties its cache
     return max(1, (os.cpu_count() or 1) // max(1, torch.cuda.device_count()))
 
 

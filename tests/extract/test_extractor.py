@@ -143,7 +143,7 @@ def test_as_many_decoding_threads_as_one_asks_for_give_the_same(tmp_path: Path) 
         clips.append(Clip(f"clip{number}", "train", f"clip{number}", 1 + number, 25.0, "", "de_DE"))
     encoder(BACKBONE).save_pretrained(tmp_path / "encoder")
     stores = []
-    for threads in (1, 4):
+    for threads in (0, 1, 4):
         settings = ExtractSettings(dtype="float32", batch_frames=4, decode_threads=threads, backend="torch")
         provenance = feature_provenance(load_encoder(tmp_path / "encoder"), "float32")
         store = FeatureStore.create(tmp_path / f"{threads}.zarr", provenance, 12, "float32")
@@ -152,4 +152,5 @@ def test_as_many_decoding_threads_as_one_asks_for_give_the_same(tmp_path: Path) 
         assert record.read_seconds > 0
         assert record.decode_seconds > 0
         stores.append(FeatureStore.open(store.location).load([clip.id for clip in clips]).array)
-    np.testing.assert_array_equal(*stores)
+    np.testing.assert_array_equal(stores[0], stores[1])
+    np.testing.assert_array_equal(stores[0], stores[2])
