@@ -131,7 +131,8 @@ def main() -> None:
                     figures |= {f"{way}_{kind}_frames_per_second": speed for way, speed in found.items()}
                     ratios |= {f"{way}_vs_originals_{kind}": found[way] / found["originals"] for way in WAYS[1:]}
     report = {
-        "command": "python benchmarks/pack.py",
+        "title": "Frame packs, frames per second against the originals",
+        "command": f"python benchmarks/pack.py --clips {options.clips}",
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "versions": {"opencv": cv2.__version__, "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version},
         "clips": options.clips,

@@ -38,7 +38,8 @@ def write_page() -> None:
         wanted = report.get("wanted", {})
         lines = [f"## {report['title']}", "", f"`{report['command']}` on {report['machine']}", ""]
         lines += ["| figure | measured |", "|---|---|"]
-        lines += [f"| {name.replace('_', ' ')} | {_number(value)} |" for name, value in report["figures"].items()]
+        figures = {name: value for name, value in report["figures"].items() if isinstance(value, int | float)}
+        lines += [f"| {name.replace('_', ' ')} | {_number(value)} |" for name, value in figures.items()]
         lines += ["", "| ratio | measured | wanted |", "|---|---|---|"]
         lines += [
             f"| {name.replace('_', ' ')} | {_number(value)} | {wanted.get(name, '')} |"

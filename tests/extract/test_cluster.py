@@ -126,6 +126,7 @@ def test_a_running_cluster_gives_the_features_of_a_local_run_although_a_worker_i
         assert client.submit(sum, [1, 2]).result() == 3
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_dies_is_one_line(processes, test_clips, tiny_dataset, tiny_encoder, tmp_path):
     processes.worker("a")
     chosen = settings(processes)

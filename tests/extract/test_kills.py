@@ -32,6 +32,8 @@ from extract.job import extract_split
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
 from extract.store import FeatureStore
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 CLIPS = 40
 TINY = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "layer_type": "basic"}

@@ -238,6 +238,7 @@ RUN = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was_and_gives_what_a_local_run_gives(
     bucket, tiny_dataset, tiny_index, tiny_encoder, tmp_path
 ):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 FEW, MANY = 10_000, 50_000
 GROWTH_MIB = {"plan": 36, "resume": 42, "info": 20}

@@ -148,6 +148,7 @@ def test_a_single_stage_says_what_it_takes_as_it_is(copy: Path) -> None:
     assert "lm is stale (changed: train.lm); its result is used as it is" in done.stderr
 
 
+@pytest.mark.slow
 def test_features_of_another_encoder_are_not_translated(copy: Path) -> None:
     """Stage 1 and the extraction are repeated; the translator still knows what it learnt from."""
     changed = [*places(copy / "corpus"), "--set", "frames.resize=40"]

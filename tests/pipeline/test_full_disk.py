@@ -16,6 +16,8 @@ from extract.store import FeatureStore
 from pipeline.corpus.layout import DATASET_FOLDER
 from pipeline.freshness import Record, Records
 
+pytestmark = pytest.mark.slow
+
 SLT = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import boto3
+import pytest
 
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
 
@@ -21,6 +22,7 @@ def slt(*words, code=0):
     return done
 
 
+@pytest.mark.slow
 def test_every_stage_works_on_features_in_a_bucket(bucket, tmp_path):
     out, where = tmp_path / "out", ["--set", f"extract.store={bucket}/features/"]
     done = slt("demo", "--preset", "tiny", "--out", out, *where)

@@ -77,6 +77,7 @@ def test_features_are_those_without_packs_and_the_root_is_not_needed(
     )
 
 
+@pytest.mark.slow
 def test_packing_makes_nothing_stale_unless_pixels_change(plain: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     given = words(Path(shutil.copytree(plain, tmp_path / "out")), tiny_corpus)
     assert states(*given, *PACKED)["visual"] == "stale"  # it would read a pack that is not there yet
@@ -89,6 +90,7 @@ def test_packing_makes_nothing_stale_unless_pixels_change(plain: Path, tiny_corp
     assert states(*given)["visual"] == "done"
 
 
+@pytest.mark.slow
 def test_damage_is_told_and_repaired(plain: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     given = [*words(Path(shutil.copytree(plain, tmp_path / "out")), tiny_corpus), *PACKED]
     slt("pack", *given)
