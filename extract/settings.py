@@ -213,7 +213,7 @@ class ExtractSettings(Settings):
     [P], or the hidden ``states`` of Light-T's encoder."""
     dtype: Literal["float16", "float32"] = "float16"
     compute: Literal["float32", "bfloat16", "float16"] = "float32"
-    """What the backbone computes in: half precision (autocast) is quicker on GPUs and moves features by a percent."""
+    """What the backbone computes in: half precision (autocast) is quicker on GPUs and moves features."""
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (View(),)
     """Of each train clip, the plain one first; dev and test have that one only. Stage 2 draws one per epoch [?]."""
     backend: Literal["auto", "torch", "onnxruntime"] = "auto"
