@@ -19,11 +19,9 @@ from extract.provenance import feature_provenance
 from extract.records import Failure
 from extract.settings import ExtractSettings
 from extract.store import FeatureStore
-from extract.tally import FailureRateError, Progress, Summary, Tally
+from extract.tally import Progress, Summary, Tally
 from extract.window import reaching, run_blocks, share_out
 from extract.worker import extract_block
-
-__all__ = ["FailureRateError", "Progress", "Summary", "extract_split"]
 
 
 def extract_split(
@@ -53,15 +51,15 @@ def extract_split(
         FailureRateError: too many clips failed.
     """
     encoder = load_encoder(encoder_dir, settings.features)
-    packed = source if isinstance(source, PackedFrames) else None
-    quality = packed.quality if packed else None
+    place = source if isinstance(source, PackedFrames) else _absolute(source)
+    quality = source.quality if isinstance(source, PackedFrames) else None
     provenance = feature_provenance(encoder, settings.dtype, settings.features, settings.compute, quality)
     width = cached_width(encoder, settings.features)
     store = FeatureStore.create(_absolute(store_path), provenance, width, settings.dtype)
     if settings.retry_failed:
         store.forget_failures(store.failures())
 
-    directory, place = _absolute(encoder_dir), packed or _absolute(source)  # type: ignore[arg-type]
+    directory = _absolute(encoder_dir)
     arguments = (place, directory, store.location, store.fingerprint, settings)
     tally = Tally(total, settings.max_failure_rate, on_progress)
     keep_every = encoder.config.frame_settings.keep_every

@@ -299,7 +299,7 @@ def each(storage: Store, folder: str, again: bool = True) -> Iterator[tuple[str,
     Args:
         again: look again for what took a deleted one's place; without, it is only left out.
     """
-    given: set[str] = set()
+    asked: set[str] = set()
 
     async def collect(some: Sequence[str]) -> list[Any]:
         return await asyncio.gather(*(storage.get(key, default_buffer_prototype()) for key in some))
@@ -308,7 +308,8 @@ def each(storage: Store, folder: str, again: bool = True) -> Iterator[tuple[str,
     while gone:
         gone = False
         listed = (f"{folder}/{name}" for name in names(storage, folder) if name.endswith(".json"))
-        keys = [key for key in listed if key not in given]
+        keys = [key for key in listed if key not in asked]
+        asked.update(keys)  # once each: what is listed and cannot be read, a dangling link say, must not keep us here
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             with reaching(storage):
@@ -317,5 +318,4 @@ def each(storage: Store, folder: str, again: bool = True) -> Iterator[tuple[str,
                 if buffer is None:
                     gone = again
                 else:
-                    given.add(key)
                     yield key, buffer.to_bytes()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ _CLIP_BYTES = 2**30
 _BROKEN = "It is truncated or damaged: fetch or export it again."
 
 
-class Source:
+class Source(ABC):
     """Features of some clips.
 
     Args:
@@ -49,17 +50,17 @@ class Source:
         """Fingerprint of the features, where an export of this project says it."""
         self.view = str(about.get("view", PLAIN))
 
+    @abstractmethod
     def dtype(self, id: str) -> np.dtype[Any]:
         """Of a clip's features, in the byte order of this machine; floating-point."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, id: str) -> NDArray[Any]:
         """(N, C) features of a clip as they are in the source: not yet looked at, N may be 0.
 
         Raises:
             InputError: not two-dimensional, not floating-point, or damaged.
         """
-        raise NotImplementedError
 
     def sha256(self) -> str:
         """Of the file; of a folder, over the names and digests of the files that were read."""

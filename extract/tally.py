@@ -66,7 +66,7 @@ class Summary:
     """Frames that this run decoded: of an extraction, sampled ones."""
     seconds: float = 0.0
     spent: Counter[str] = dataclasses.field(default_factory=Counter)
-    """Seconds by step, summed over the workers. Reading and decoding run beside the forward pass."""
+    """Seconds by step, summed over the workers."""
 
     def shares(self) -> dict[str, float]:
         """Of the workers' time, what went into each step; they sum to 1. Decoding a video includes reading it."""

@@ -51,22 +51,9 @@ class BlockRecord:
     """Id to kind, of the clips that were recorded as failures."""
     frames: int
     """Sampled frames."""
-    read_seconds: float
-    """Of frame folders; video decoders read by themselves."""
-    decode_seconds: float
-    """In the decoding thread, at the same time as the forward pass."""
-    forward_seconds: float
-    write_seconds: float
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """What the time went into, by step."""
-        return {
-            "read": self.read_seconds,
-            "decode": self.decode_seconds,
-            "forward": self.forward_seconds,
-            "write": self.write_seconds,
-        }
+    seconds: dict[str, float]
+    """By step: read (of frame folders; video decoders read by themselves), decode, forward, write. With decoding
+    threads, the first two run beside the forward pass."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -153,10 +140,7 @@ def extract_block(
         clips=len({id for id, _ in clips}),
         failed={id: failure.kind for id, failure in failures.items()},
         frames=sum(lengths),
-        read_seconds=read,
-        decode_seconds=decode,
-        forward_seconds=forward,
-        write_seconds=time.perf_counter() - began,
+        seconds={**timings, "write": time.perf_counter() - began},
     )
 
 

@@ -54,9 +54,7 @@ def check(run: Run, index: Path | None, clips_a_split: int, seed: int, bars: Bar
     """
     path = index or run.index
     listed = ClipIndex(path)
-    settings = run.experiment.score
-    if "level" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"level": run.dataset.entry.level})
+    settings = run.scoring
     splits = gather(
         listed, functools.partial(tokens, settings=settings), functools.partial(apply_convention, settings=settings)
     )

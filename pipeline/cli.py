@@ -10,8 +10,9 @@ import typer
 
 from extract.errors import InputError, SltError, suggestion
 from pipeline import data, features
+from pipeline.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
-from pipeline.printing import AsJson, print_json, show_score_of, show_scores, show_states
+from pipeline.printing import print_json, show_score_of, show_scores, show_states
 
 app = typer.Typer(
     help="Sign videos to text without glosses: visual initialing, cached features, LLM fine-tuning, scores.",
@@ -23,13 +24,6 @@ app.add_typer(features.app, name="features")
 app.add_typer(data.app, name="data")
 
 SOME_FAILED = 3
-
-Config = Annotated[str, typer.Argument(help="Config file, or the name of a shipped one.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of the experiment. Default: runs/<name>.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override: key.path=value. May be repeated.")]
-Manifest = Annotated[Path | None, typer.Option("--manifest", help="Another data_manifest.yaml.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Force = Annotated[bool, typer.Option("--force", help="Run even what is up to date.")]
 
 
 @app.command()
@@ -68,7 +62,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """The whole pipeline of a config; stages whose inputs have not changed are skipped."""
-    _run(_open(config, out, overrides, manifest), start=start, dry_run=dry_run, as_json=as_json)
+    _run(open_run(config, out, overrides, manifest), start=start, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -76,7 +70,7 @@ def status(
     config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None, as_json: AsJson = False
 ) -> None:
     """What is done, stale or missing."""
-    show_states(_open(config, out, overrides, manifest), as_json)
+    show_states(open_run(config, out, overrides, manifest), as_json)
 
 
 def _stage_command(group: typer.Typer, name: str, stage: str, about: str) -> None:
@@ -92,7 +86,7 @@ def _stage_command(group: typer.Typer, name: str, stage: str, about: str) -> Non
         dry_run: DryRun = False,
         as_json: AsJson = False,
     ) -> None:
-        _single(stage, _open(config, out, overrides, manifest), force, dry_run, as_json)
+        _single(stage, open_run(config, out, overrides, manifest), force, dry_run, as_json)
 
 
 _stage_command(app, "index", "index", "Which clips there are: annotations to the clip index (Parquet).")
@@ -119,7 +113,7 @@ def pack(
 ) -> None:
     """The frames of each split in a few HDF5 files, in parallel, for disks that are slow with many small ones."""
     chosen = [*(overrides or []), *(["pack.retry_failed=true"] if retry_failed else [])]
-    run = _open(config, out, chosen, manifest)
+    run = open_run(config, out, chosen, manifest)
     if not verify:
         _single("pack", run, force or retry_failed, dry_run, as_json)
         return
@@ -157,7 +151,7 @@ def extract(
         *([f"extract.scheduler={scheduler}"] if scheduler else []),
         *([f"extract.cluster.type={cluster}"] if cluster else []),
     ]
-    run = _open(config, out, chosen, manifest)
+    run = open_run(config, out, chosen, manifest)
     if dry_run and not as_json and (wanted := run.experiment.extract.cluster) and wanted.type == "slurm":
         from extract.cluster import job_script
 
@@ -181,7 +175,7 @@ def score(
         show_score_of(Path(source), level or "word", as_json)
         return
     chosen = [*(overrides or []), *([f"score.level={level}"] if level else [])]
-    _single("score", _open(source, out, chosen, manifest), force, dry_run, as_json)
+    _single("score", open_run(source, out, chosen, manifest), force, dry_run, as_json)
 
 
 @app.command()
@@ -208,15 +202,6 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.secho("interrupted: the same command goes on from here", err=True)
         sys.exit(130)
-
-
-def _open(config: str, out: Path | None, overrides: list[str] | None, manifest: Path | None) -> Any:
-    from pipeline.config import load_config
-    from pipeline.run import Run
-
-    experiment = load_config(config, overrides or [])
-    beside = Path(config).parent if Path(config).is_file() else None
-    return Run(experiment, out or Path("runs") / experiment.name, manifest, beside)
 
 
 def _run(run: Any, *, start: str | None = None, dry_run: bool, as_json: bool) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from extract.errors import InputError
+from pipeline.arguments import AsJson, Config, DryRun, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
-from pipeline.printing import AsJson, print_json
+from pipeline.printing import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,25 +29,22 @@ def group() -> None:
 
 @app.command("check")
 def check(
-    config: Annotated[str, typer.Argument(help="Config file, or the name of a shipped one.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the experiment. Default: runs/<name>.")] = None,
+    config: Config,
+    out: Out = None,
     index: Annotated[Path | None, typer.Option(help="Another clip index than the experiment's.")] = None,
     clips: Annotated[int, typer.Option(min=0, help="Random clips per split on the contact sheet; 0: none.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Draws those clips.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors: exit code 3.")] = False,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override: key.path=value.")] = None,
-    manifest: Annotated[Path | None, typer.Option("--manifest", help="Another data_manifest.yaml.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, and write nothing.")] = False,
+    overrides: Set = None,
+    manifest: Manifest = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Counts, damaged and leaking clips, lengths, vocabulary, signers, text; and a contact sheet of what the encoder
     will see. Reads the clip index, writes data.html, data.png and data.json."""
     from pipeline import checking
-    from pipeline.config import load_config
-    from pipeline.run import Run
 
-    experiment = load_config(config, overrides or [])
-    run = Run(experiment, out or Path("runs") / experiment.name, manifest)
+    run = open_run(config, out, overrides, manifest)
     if index is None and not run.index.is_file():
         raise InputError(run.index, expected="a clip index", found="no such file",
                          remedy=f"Run `slt index {config}` first, or name one with --index.")  # fmt: skip

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from extract.errors import InputError
+from pipeline.arguments import AsJson, DryRun
 from pipeline.bars import Bars
-from pipeline.printing import AsJson, print_json
+from pipeline.printing import print_json
 
 app = typer.Typer(help="Look into a feature store, or carry features in and out.", no_args_is_help=True)
 
 Store = Annotated[str, typer.Argument(help="Path or URL of a split's store, .../train.zarr.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check that it can be done, and write nothing.")]
 
 _SHOWN = 5
 

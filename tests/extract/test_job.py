@@ -26,10 +26,11 @@ from extract.errors import InputError
 from extract.extractor import load_encoder
 from extract.frames import read_clip
 from extract.index import Clip, write_index
-from extract.job import FailureRateError, Progress, extract_split
+from extract.job import extract_split
 from extract.provenance import feature_provenance
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings, View
 from extract.store import FeatureStore
+from extract.tally import FailureRateError, Progress
 from extract.worker import extract_block
 
 TINY = {
