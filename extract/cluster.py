@@ -30,6 +30,13 @@ _SCHEDULER = {
     # One task at a worker: one that waits there would be blamed for the death of its neighbour.
     "distributed.scheduler.worker-saturation": 1.0,
 }
+_LOCAL = {
+    # Dask's own measuring, up to a hundred times a second in each process, took a twentieth of a core.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    # Dask makes malloc give freed memory back at once, and every frame would pay for its pages anew.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+}
 _DECIDING = ("torch", "transformers", "numpy", "zarr")
 
 
@@ -65,7 +72,7 @@ def open_cluster(settings: ExtractSettings, say: Callable[[str], None] = lambda 
 @contextlib.contextmanager
 def local_cluster(workers: int | None = None) -> Iterator[Client]:
     """A client of a cluster on this machine: processes of one thread each, by default one per GPU or else per core."""
-    with tempfile.TemporaryDirectory(prefix="slt-dask-") as folder, dask.config.set(_SCHEDULER):
+    with tempfile.TemporaryDirectory(prefix="slt-dask-") as folder, dask.config.set({**_SCHEDULER, **_LOCAL}):
         options = {
             "host": "127.0.0.1",
             "nthreads": 1,

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,8 +54,9 @@ def read_clip(
     read = source.squares if isinstance(source, PackedFrames) else functools.partial(read_squares, source)
     kept: list[Frame] = []
     for square in read(clip, scaled, rng, view.phase):
-        # One copy: out of the square, which need not live on, into planes.
-        kept.append(np.ascontiguousarray(square[top : top + side, left : left + side].transpose(2, 0, 1)))
+        planes = np.empty((3, side, side), np.uint8)
+        cv2.split(square[top : top + side, left : left + side], list(planes))  # numpy's transposed copy is slower
+        kept.append(planes)
         require_length(Path(clip.source), len(kept), side)
     return np.stack(kept)
 
@@ -77,7 +79,7 @@ def _read_folder(
 ) -> Iterator[Frame]:
     names = list_frames(path)
     for image in read_images(path, [names[i] for i in sampled(len(names), settings.keep_every, rng, phase)]):
-        yield resize(cut_rows(path, image, settings.crop_rows), settings.resize, settings.interpolation)[..., ::-1]
+        yield resize(cut_rows(path, image, settings.crop_rows), settings.resize, settings.interpolation)
 
 
 def _crop_corner(slack: int, view: View, rng: np.random.Generator | None) -> Sequence[int]:

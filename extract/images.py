@@ -74,7 +74,7 @@ def check_folder(folder: Path) -> int:
 
 
 def read_images(folder: Path, names: Iterable[str]) -> Iterator[Frame]:
-    """The images one by one, BGR, whatever their files hold: grey, palette, alpha, 16 bits, CMYK, EXIF rotation.
+    """The images one by one, RGB, whatever their files hold: grey, palette, alpha, 16 bits, CMYK, EXIF rotation.
 
     Raises:
         ClipError: ``decode``, a truncated or damaged file, or one that declares too many pixels.
@@ -110,7 +110,7 @@ def _read_image(path: Path) -> Frame:
     if _end_mark(path.name) not in data[-_TAIL:].tobytes():
         raise ClipError("decode", f"{path}: truncated ({data.size} bytes, no end mark)")
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:  # it declares more than OPENCV_IO_MAX_IMAGE_PIXELS
         raise ClipError("decode", f"{path}: OpenCV refuses it: {error.err}") from None
     if image is None:

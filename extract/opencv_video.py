@@ -108,4 +108,4 @@ class OpenCVVideo:
         if not done:
             raise ClipError("decode", f"{self.path}: the frame at {self._time():.3f} s cannot be decoded")
         image = cut_rows(self.path, image, self.settings.crop_rows)
-        return resize(image, self.settings.resize, self.settings.interpolation)[..., ::-1]
+        return cv2.cvtColor(resize(image, self.settings.resize, self.settings.interpolation), cv2.COLOR_BGR2RGB)

@@ -76,10 +76,10 @@ class PackedFrames:
             with self._lock:  # so that no thread closes a file that another one reads
                 block = self._open(self.folder / clip.split, place.commit)
                 encoded = block[place.start + number]
-            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
             if image is None or image.shape != (settings.resize, settings.resize, 3):
                 raise damaged(str(block.path), f"a frame of {clip.id} that OpenCV cannot decode", REBUILD)
-            yield image[..., ::-1]
+            yield image.astype(np.uint8, copy=False)
 
     def _begin(self) -> None:
         self._process = os.getpid()

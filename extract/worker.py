@@ -30,6 +30,7 @@ from extract.images import READING
 from extract.index import Clip
 from extract.packed import PackedFrames
 from extract.provenance import feature_provenance
+from extract.readahead import read_ahead
 from extract.records import Failure
 from extract.settings import ExtractSettings, FrameSettings, View
 from extract.store import FeatureStore
@@ -37,6 +38,8 @@ from extract.store import FeatureStore
 # Clips that are decoded while the encoder is busy, besides one per thread. More would only cost memory: a clip of
 # 8 s is 8 MB.
 _AHEAD = 2
+_ANNOUNCED = 8
+"""Clips whose files the system fetches meanwhile."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,9 +171,10 @@ class _Decoder:
         self.failures: dict[str, Failure] = {}
         self.seconds = 0.0
 
-    def read(self, clips: Iterable[Clip]) -> Iterator[NDArray[np.uint8]]:
+    def read(self, clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8]]:
         """The frames of each view of each readable clip, (T, 3, crop, crop), in order."""
-        for clip, (decoded, seconds) in self._ahead(clips) if self.threads else self._in_turn(clips):
+        announced = self._announced(clips)
+        for clip, (decoded, seconds) in self._ahead(announced) if self.threads else self._in_turn(announced):
             self.seconds += seconds
             if isinstance(decoded, Failure):
                 self.failures[clip.id] = decoded
@@ -178,6 +182,15 @@ class _Decoder:
                 named = zip(self.views, decoded, strict=True)
                 self.entries += [_Entry(clip.id, view.name, len(frames)) for view, frames in named]
                 yield from decoded
+
+    def _announced(self, clips: Sequence[Clip]) -> Iterator[Clip]:
+        """The clips, while the system is told which files the next ones need."""
+        phases = {view.phase for view in self.views}
+        for number, clip in enumerate(clips):
+            if isinstance(self.source, Path):
+                for later in clips[number + _ANNOUNCED if number else 1 : number + _ANNOUNCED + 1]:
+                    read_ahead(self.source, later, self.frames.keep_every, phases)
+            yield clip
 
     def _in_turn(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, _Decoded]]:
         for clip in clips:
