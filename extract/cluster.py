@@ -30,12 +30,15 @@ _SCHEDULER = {
     # One task at a worker: one that waits there would be blamed for the death of its neighbour.
     "distributed.scheduler.worker-saturation": 1.0,
 }
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
+"""Environment of workers, for glibc. Dask makes malloc give freed memory back at once, and malloc gives that of large
+arrays back by itself: every frame would pay for its pages anew, which takes longer than to fill them. The second is as
+large as glibc takes."""
 _LOCAL = {
     # Dask's own measuring, up to a hundred times a second in each process, took a twentieth of a core.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
-    # Dask makes malloc give freed memory back at once, and every frame would pay for its pages anew.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MALLOC.items()},
 }
 _DECIDING = ("torch", "transformers", "numpy", "zarr")
 
