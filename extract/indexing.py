@@ -55,7 +55,7 @@ def index_dataset(
     cluster: ExtractSettings | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, Counter[str | None]]:
     """Write the clip index of all splits.
 
     Every clip of the annotations is kept. One whose frames are missing, numbered with a gap or truncated has its
@@ -76,7 +76,7 @@ def index_dataset(
         say: called with what a person should know, a line each.
 
     Returns:
-        Per split, the number of clips and of those with a problem.
+        Per split, the number of clips by kind of problem; None: without one.
 
     Raises:
         InputError: annotations missing or not as released, a split without clips, an id twice, or the cluster is not
@@ -91,14 +91,13 @@ def index_dataset(
             file = LookFile(kept, root, decoder) if kept is not None else None
             sources = (clip.source for clip in annotated)
             looks = look_at_sources(sources, root, decoder, file, cluster, on_progress, say)
-        counts: Counter[tuple[str, bool]] = Counter()
+        counts: dict[str, Counter[str | None]] = {split: Counter() for split in dataset.entry.splits}
         noted = list(adapter.remarks)
         write_index(path, _checked(annotated, looks, dataset, counts, noted), dataset.about())
     if looks is not None:
         noted += remarks.unused(root, looks)
     remarks.write_remarks(remarks_path(path), noted)
-    splits = {split: (counts[split, False], counts[split, True]) for split in dataset.entry.splits}
-    return {split: (whole + bad, bad) for split, (whole, bad) in splits.items()}
+    return counts
 
 
 def _annotated(adapter: Adapter, dataset: Dataset) -> Iterator[Clip]:
@@ -114,16 +113,16 @@ def _annotated(adapter: Adapter, dataset: Dataset) -> Iterator[Clip]:
 
 
 def _checked(
-    annotated: ClipIndex, looks: Mapping[str, Look] | None, dataset: Dataset, counts: Counter[tuple[str, bool]],
-    noted: list[remarks.Remark],
+    annotated: ClipIndex, looks: Mapping[str, Look] | None, dataset: Dataset,
+    counts: Mapping[str, Counter[str | None]], noted: list[remarks.Remark],
 ) -> Iterator[Clip]:  # fmt: skip
-    """The clips as the index has them, while they are counted by split and whether they have a problem."""
+    """The clips as the index has them, while they are counted by split and kind of problem."""
     root, clamp = dataset.root, dataset.entry.past_end == "clamp"
     for clip in annotated:
         checked = clip if looks is None else looks[clip.source].at(root, clip, clamp)
         if looks is not None:
             noted += [*remarks.missing(root, checked), *remarks.clamped(clip, checked)]
-        counts[clip.split, checked.problem is not None] += 1
+        counts[clip.split][checked.problem and checked.problem.partition(":")[0]] += 1
         yield checked
 
 

@@ -100,10 +100,14 @@ def run_index(run: Run, task: Task) -> Result:
             say=lambda line: task.bars.say(f"  [yellow]{line}[/yellow]"),
         )
     expected = {str(split): n for split, n in run.dataset.entry.splits.items()}
-    parts = [f"{split} {n}" + (f" of {expected[split]}" if expected[split] else "") for split, (n, _) in counts.items()]
-    failed = sum(bad for _, bad in counts.values())
-    if failed:
-        parts.append(f"[yellow]{failed} clips with missing or damaged frames: see `problem` in {run.index}; "
+    parts = [
+        f"{split} {of.total()}" + (f" of {expected[split]}" if expected[split] else "") for split, of in counts.items()
+    ]
+    problems = {split: {kind: n for kind, n in of.items() if kind is not None} for split, of in counts.items()}
+    failed = sum(run.failures(split, of) for split, of in problems.items())
+    if bad := sum(sum(of.values()) for of in problems.values()):
+        known = f", {bad - failed} of them known to be missing from the release" if bad > failed else ""
+        parts.append(f"[yellow]{bad} clips with missing or damaged frames{known}: see `problem` in {run.index}; "
                      "`slt index --force` looks again when they are mended[/yellow]")  # fmt: skip
     listed = remarks_path(run.index)
     if remarks := summary(read_remarks(listed)):
@@ -147,7 +151,7 @@ def run_extract(run: Run, task: Task) -> Result:
             held, found[split] = summary_of(FeatureStore.open(places[split]), {view.name for view in chosen.views})
             present += held
             figures[split] = summary.figures()
-            failed += sum(summary.failed.values())
+            failed += run.failures(split, summary.failed)
             clips, seconds = clips + summary.extracted, seconds + summary.seconds
             if summary.extracted:
                 shares = ", ".join(f"{step} {share:.0%}" for step, share in summary.shares().items())
