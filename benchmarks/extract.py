@@ -36,6 +36,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from distributed import Client
 
 from benchmarks.page import write_report
 from extract.cluster import open_cluster
@@ -208,9 +209,10 @@ def measure(folder: Path, rounds: int, count: int) -> dict[str, Any]:
         print(f"{name:14} {clips_done / seconds:8.3f} clips/s", flush=True)
 
     mean_kept = sum(kept.values()) / len(clips)
-    with open_cluster(settings) as client:
+    # A cluster each: a worker keeps one encoder, and would load the two in turns.
+    with open_cluster(settings) as png_client, open_cluster(settings) as video_client:
 
-        def extract(of: list[Clip], at: Path, encoder: Path) -> Any:
+        def extract(of: list[Clip], at: Path, encoder: Path, client: Client) -> Any:
             store = folder / "store.zarr"
             shutil.rmtree(store, ignore_errors=True)
             return extract_split(iter(of), len(of), at, encoder, store, settings, client)
@@ -238,11 +240,11 @@ def measure(folder: Path, rounds: int, count: int) -> dict[str, Any]:
             seconds = timed(pass_all)
             if round_:
                 note("bound", WORKERS * passes * len(batch) / mean_kept, seconds)
-            for name, of, at, encoder in (
-                ("slt_png", clips, root, encoders["opencv"]),
-                ("slt_video", videos, folder, encoders["pyav"]),
+            for name, of, at, encoder, client in (
+                ("slt_png", clips, root, encoders["opencv"], png_client),
+                ("slt_video", videos, folder, encoders["pyav"], video_client),
             ):
-                summary = extract(of if round_ else of[:16], at, encoder)
+                summary = extract(of if round_ else of[:16], at, encoder, client)
                 assert not summary.failed
                 if round_:
                     note(name, summary.extracted, summary.seconds)
