@@ -242,6 +242,14 @@ def test_lost_frames_of_avi_are_not_taken_for_dropped_ones(tmp_path: Path, codec
     expect("decode", tmp_path, clip("a.avi"), decoder)
 
 
+@pytest.mark.parametrize("lie", [0, 1, 10**12])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_nothing_believes_the_number_of_frames_in_the_index(library: Path, decoder: str, lie: int) -> None:
+    for changes in ({}, {"start": 0.0, "end": 1.04}):
+        found = greys(library, clip("h264.mp4", n_frames=lie, counted=True, **changes), frames_of(decoder))
+        assert_greys(found, range(0, 26, EVERY))
+
+
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_count_is_said_to_be_one_only_where_all_was_decoded(library: Path, name: str, decoder: str) -> None:
