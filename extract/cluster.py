@@ -146,9 +146,24 @@ def check_packers(client: Client, root: str, pack: str, fingerprint: str) -> Non
     _check(client, {f"the dataset's root {root}": root}, _pack_fingerprint, f"the pack {pack}", pack, fingerprint)
 
 
+def check_lookers(client: Client, root: str) -> None:
+    """Whether each worker sees the dataset, with the same versions as this process.
+
+    Raises:
+        InputError: names a worker and what it lacks.
+    """
+    _check(client, {f"the dataset's root {root}": root})
+
+
 def _check(
-    client: Client, needs: Mapping[str, str], read: Callable[[str], str], named: str, target: str, fingerprint: str
+    client: Client,
+    needs: Mapping[str, str],
+    read: Callable[[str], str] | None = None,
+    named: str = "",
+    target: str = "",
+    fingerprint: str = "",
 ) -> None:
+    """Without ``read``, the workers write nothing."""
     wanted = _versions()
     answers = client.run(_look, needs, read, named, target, on_error="return")
     for worker, answer in answers.items():
@@ -170,14 +185,14 @@ def _check(
 
 
 def _look(
-    needs: Mapping[str, str], read: Callable[[str], str], named: str, target: str
+    needs: Mapping[str, str], read: Callable[[str], str] | None, named: str, target: str
 ) -> tuple[str, dict[str, str], list[str], str]:
     """On a worker: its host, versions, what it cannot see, and the fingerprint of the target that it sees."""
     found = ""
     lacks = [name for name, path in needs.items() if not os.access(path, os.R_OK | os.X_OK * Path(path).is_dir())]
-    if "://" not in target and not os.access(target, os.W_OK | os.X_OK):
+    if target and "://" not in target and not os.access(target, os.W_OK | os.X_OK):
         lacks.append(f"{named}, to be written,")
-    else:
+    elif read is not None:
         try:
             found = read(target)
         except InputError as error:
