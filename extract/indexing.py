@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from extract import remarks
-from extract.adapters import Adapter, load_adapter
+from extract.adapters import dataset_adapter
 from extract.errors import ClipError, InputError
 from extract.images import check_folder
 from extract.index import Clip, write_index
@@ -18,25 +16,6 @@ from extract.manifest import Dataset
 from extract.settings import Decoder
 from extract.text import conventional
 from extract.videos import VideoFacts, check_span, check_video
-
-
-def dataset_adapter(dataset: Dataset) -> Adapter:
-    """The adapter of a dataset, at its root.
-
-    Raises:
-        InputError: no such adapter or root, or options that the adapter does not have.
-    """
-    entry = dataset.entry
-    adapter = load_adapter(entry.adapter)
-    try:
-        options = adapter.Options.model_validate(entry.options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name, known = ".".join(map(str, first["loc"])) or "options", ", ".join(adapter.Options.model_fields)
-        raise InputError(f"options of {dataset.name}, {name}", expected=f"options of the adapter {entry.adapter}",
-                         found=first["msg"].removeprefix("Value error, "),
-                         remedy=f"It has: {known or 'none'}.") from error  # fmt: skip
-    return adapter(dataset.root, entry.language, entry.fps, options)
 
 
 def remarks_path(index: Path) -> Path:

@@ -3,6 +3,7 @@ states of those alone."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -34,7 +35,10 @@ def add_lora(language_model: PreTrainedModel, settings: LoraSettings) -> Any:
         target_modules=targets,
     )
     try:
-        return get_peft_model(language_model, config)
+        with warnings.catch_warnings():
+            # peft 0.21 asks by a name that transformers 5.23 is about to drop.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return get_peft_model(language_model, config)
     except ValueError as error:
         raise InputError("train.translate.lora.targets", expected="names of layers of the language model",
                          found=str(settings.targets), remedy=str(error)) from error  # fmt: skip

@@ -184,6 +184,7 @@ def _arguments(settings: TrainingSettings, work: Path, selecting: bool) -> Train
                              remedy=f"Install it, e.g. `pip install {tracker}`. {remedy}".strip())  # fmt: skip
     arguments = TrainingArguments(
         output_dir=str(work),
+        use_cpu=torch.accelerator.current_accelerator() is None,  # else accelerate starts no gloo between processes
         max_steps=settings.steps or -1,
         num_train_epochs=settings.epochs or 1,
         per_device_train_batch_size=settings.batch_size,
@@ -212,6 +213,8 @@ def _arguments(settings: TrainingSettings, work: Path, selecting: bool) -> Train
         logging_nan_inf_filter=False,
         ddp_find_unused_parameters=False,
     )
+    if arguments.world_size != process_count():
+        raise RuntimeError(f"{arguments.world_size} processes train together, of {process_count()}")
     # Batches are packed, so one process cannot cut them into equal parts for several devices.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from sacrebleu.metrics import BLEU
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
@@ -56,9 +55,18 @@ def watch(
             for ids in (found, labels.masked_fill(labels < 0, tokenizer.pad_token_id))
         )
         rows += zip(places, *texts, strict=True)
-    rows, sums = sorted(gather_object(rows)), gather_object(sums)
+    rows, sums = sorted(_of_all(rows)), _of_all(sums)
     if [place for place, _, _ in rows] != list(range(len(lengths))):
         raise RuntimeError(f"{len(rows)} translations of {len(lengths)} clips")
     metric = BLEU(tokenize="none", smooth_method="none")
     score = metric.corpus_score([row[1] for row in rows], [[row[2] for row in rows]]).score
     return {"loss": sum(loss for loss, _ in sums) / sum(pieces for _, pieces in sums), "bleu4": score}
+
+
+def _of_all(found: list[Any]) -> list[Any]:
+    """What all processes have found."""
+    if process_count() == 1:
+        return found
+    parts: list[Any] = [None] * process_count()
+    torch.distributed.all_gather_object(parts, found)
+    return [one for part in parts for one in part]
