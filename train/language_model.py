@@ -13,6 +13,7 @@ from transformers import (
     GenerationConfig,
     MBartConfig,
     MBartForConditionalGeneration,
+    MBartTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -132,23 +133,30 @@ def _check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, where
         if isinstance(of_model, int) and of_model != of_tokenizer:
             raise InputError(where, expected=f"{name} {of_model} in the tokenizer, as in the model's configuration",
                              found=f"{of_tokenizer}", remedy=remedy)  # fmt: skip
+    if model.config.model_type == "mbart" and not isinstance(tokenizer, MBartTokenizer):
+        raise InputError(where, expected="mBART-cc25's tokenizer, whose targets end with the language code",
+                         found=type(tokenizer).__name__,
+                         remedy="Use facebook/mbart-large-cc25, or a model made from it.")  # fmt: skip
     if model.config.model_type == "mbart" and pieces != rows:
         raise InputError(where, expected=f"a tokenizer of {rows} pieces", found=f"{pieces}", remedy=remedy)
 
 
 def set_language(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, language: str) -> None:
-    """Generation starts with the language code, as mBART's decoder was trained to; a model without such codes
-    (mT5) keeps its own start.
+    """Generation starts with what training puts in front of a target: mBART's language code, mT5's own start, or, for
+    a model of mBART's shape with mT5's tokenizer, the end of sentence, which is then the last of the target.
 
     Raises:
-        InputError: the tokenizer has no such code and the model no start.
+        InputError: mBART's tokenizer has no such code.
     """
-    start = tokenizer.convert_tokens_to_ids(language)
-    if start in (None, tokenizer.unk_token_id):
-        start = None if model.config.model_type == "mbart" else model.config.decoder_start_token_id
-    if start is None:
-        raise InputError("language", expected="a language code that the tokenizer has", found=repr(language),
-                         remedy="mBART's are like de_DE, en_XX, zh_CN.")  # fmt: skip
+    if isinstance(tokenizer, MBartTokenizer):
+        start = tokenizer.convert_tokens_to_ids(language)
+        if start in (None, tokenizer.unk_token_id):
+            raise InputError("language", expected="a language code that the tokenizer has", found=repr(language),
+                             remedy="mBART's are like de_DE, en_XX, zh_CN.")  # fmt: skip
+    elif model.config.model_type == "mbart":
+        start = tokenizer.eos_token_id
+    else:
+        start = model.config.decoder_start_token_id
     model.config.decoder_start_token_id = start
     model.generation_config = GenerationConfig(
         decoder_start_token_id=start,

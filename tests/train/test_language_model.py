@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BertConfig, BertModel, MBart50Tokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from extract.errors import InputError
 from extract.index import Clip
@@ -20,8 +20,8 @@ from extract.manifest import load_manifest
 from extract.store import FeatureStore
 from tests.train.conftest import LINES
 from train.labels import encode_targets, pad_labels
-from train.language_model import load_language_model, set_language
-from train.settings import AdapterSettings, TranslateSettings
+from train.language_model import build_mbart, load_language_model, set_language
+from train.settings import AdapterSettings, TransformerSettings, TranslateSettings
 from train.tokenizer import load_tokenizer, train_tokenizer
 from train.translate import train_translate
 from train.translator import SignTranslator
@@ -31,6 +31,16 @@ from train.translator import SignTranslator
 def folder(request: pytest.FixtureRequest) -> Path:
     found: Path = request.getfixturevalue(request.param)
     return found
+
+
+LIGHT_T = TransformerSettings(layers=1, heads=2, d_model=16, ffn=32, dropout=0.0, positions=40)
+
+
+def light_t(folder: Path) -> tuple[SignTranslator, PreTrainedTokenizerBase]:
+    """Stage 1's decoder with the tokenizer of a language model."""
+    tokenizer = load_tokenizer(folder, "de_DE")
+    torch.manual_seed(1)
+    return SignTranslator.compose(build_mbart(LIGHT_T, tokenizer, "de_DE"), AdapterSettings(), 12).eval(), tokenizer
 
 
 def translator(folder: Path, width: int = 12) -> tuple[SignTranslator, PreTrainedTokenizerBase]:
@@ -47,17 +57,22 @@ def inputs(tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def test_generation_begins_where_training_does(folder: Path) -> None:
-    """The start is mBART's language code, or mT5's padding; the first piece is the one that training puts there."""
-    model, tokenizer = translator(folder)
+    """With mBART's language code, mT5's padding, and in Light-T beside mT5 the end of sentence; the first piece is
+    then the one that training puts there."""
+    own = {"mbart": ("de_DE", "de_DE"), "mt5": ("<pad>", "</s>")}[folder.name.split("-")[0]]
+    for (model, tokenizer), start in zip((translator(folder), light_t(folder)), own, strict=True):
+        _begins_with(model, tokenizer, tokenizer.convert_tokens_to_ids(start))
+
+
+def _begins_with(model: SignTranslator, tokenizer: PreTrainedTokenizerBase, start: int) -> None:
     batch = inputs(tokenizer)
-    start = tokenizer.convert_tokens_to_ids("de_DE") if "mbart" in folder.name else tokenizer.pad_token_id
     shifted = model.language_model.prepare_decoder_input_ids_from_labels(batch["labels"])
     assert shifted[:, 0].tolist() == [start] * 3
     generated = model.generate(lengths=batch["lengths"], features=batch["features"], num_beams=1, max_new_tokens=4)
     assert generated[:, 0].tolist() == [start] * 3
     assert generated[:, 1].tolist() == model(**batch).logits[:, 0].argmax(-1).tolist()
     stopped = model.generate(lengths=batch["lengths"], features=batch["features"], num_beams=5, max_new_tokens=4)
-    if "mbart" in folder.name:  # one that would go on is ended
+    if model.language_model.config.model_type == "mbart":  # one that would go on is ended
         assert set(stopped[:, -1].tolist()) <= {tokenizer.eos_token_id, tokenizer.pad_token_id}
 
 
@@ -236,6 +251,10 @@ def test_tokenizers_that_do_not_fit_their_model(small_mbart: Path, small_mt5: Pa
     ):
         with pytest.raises(InputError, match=says):
             load_language_model(mixed(name, model, tokenizer), "de_DE")
+    later = MBart50Tokenizer(src_lang="de_DE", tgt_lang="de_DE")
+    changed(small_mbart, tmp_path / "fifty", vocab_size=len(later))
+    with pytest.raises(InputError, match=r"mBART-cc25's tokenizer, .* found MBart50Tokenizer"):
+        load_language_model(mixed("mbart50", tmp_path / "fifty", later), "de_DE", pretrained=False)
 
 
 def test_a_language_without_a_code_is_refused_before_training(small_mbart: Path, small_mt5: Path) -> None:
