@@ -200,7 +200,8 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) and "line" not in where else ""
+        told = re.search(r", line \d+$", where) or not isinstance(error, json.JSONDecodeError)
+        line = "" if told else f", line {error.lineno}"
         refuse(f"{where}{line}", "JSON", f"{error}"[:200], "Write the file again.")
 
 

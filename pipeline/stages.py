@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from extract.store import FeatureStore
 
 ROWS = ("stage1", "stage2", "shuffled", "text_prior")
-CONTROLS = ("shuffled", "text_prior")
 FROM_PIXELS = ("pack", "visual", "extract")
 
 
@@ -203,7 +202,7 @@ def _score_inputs(run: Run) -> Mapping[str, Any]:
 def run_score(run: Run, task: Task) -> Result:
     """``scores.json``, ``comparison.json``, ``slices.json``: the whole test split is the denominator."""
     from eval.predictions import read_predictions
-    from eval.scores import complete
+    from eval.scores import CONTROLS, complete
     from eval.slices import Corpus
     from extract.index import ClipIndex
     from pipeline.scoring import score_rows
