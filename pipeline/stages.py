@@ -165,6 +165,7 @@ def run_translate(run: Run, task: Task) -> Result:
     from eval.predictions import write_predictions
     from eval.translate import text_prior, translatable, translate_split
     from extract.store import FeatureStore
+    from train.processes import process_rank
 
     prepare_torch(run)
     settings = run.experiment.train.translate
@@ -184,7 +185,10 @@ def run_translate(run: Run, task: Task) -> Result:
                 predictions = translate_split(
                     model, tokenizer, store, clips, shuffle_seed=seed, on_clip=tick, **options
                 )
-        write_predictions(path, predictions)
+        if process_rank() == 0:
+            write_predictions(path, predictions)
+    if process_rank() > 0:
+        return Result([], None, "")  # of a process that translated its share
     absent = len(clips) - len(translatable(model, store, clips))
     said = f"{len(clips)} clips, beam {settings.beams}"
     said += (
