@@ -67,7 +67,7 @@ def rich_table(sheet: Sheet) -> Table:
     """For the terminal."""
     table = Table(title=Text(sheet.title), title_justify="left", caption_justify="left")
     for place, column in enumerate(sheet.columns):
-        table.add_column(Text(column), justify="right" if _numeric(sheet, place) else "left")
+        table.add_column(Text(column), justify="right" if _numeric(sheet, place) else "left", overflow="fold")
     for group in sheet.groups:
         for row in group:
             table.add_row(*(Text(cell.text + cell.marks) for cell in row))

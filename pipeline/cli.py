@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from extract.errors import InputError, SltError, suggestion
-from pipeline import data, features
+from pipeline import data, features, grounding
 from pipeline.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
 from pipeline.printing import print_json, show_results, show_scores, show_states
@@ -22,6 +22,7 @@ train_app = typer.Typer(help="Train one stage.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(features.app, name="features")
 app.add_typer(data.app, name="data")
+app.command()(grounding.grounding)
 
 SOME_FAILED = 3
 

@@ -299,6 +299,22 @@ def test_score_of_systems_against_the_index(finished: Path, tmp_path: Path) -> N
     assert "of split 'test'" in other_split
 
 
+def test_grounding_of_a_translator_directory_alone(finished: Path, tmp_path: Path) -> None:
+    (store,) = finished.glob("features/*/test.zarr")
+    words = [finished / "translator", "--features", store, "--index", finished / "index.parquet", "--out", tmp_path]
+    done = slt("grounding", *words, "--max-length", "24", "--json")
+    for row in ("stage2", "shuffled", "text_prior"):
+        ours, theirs = (
+            [json.loads(line) for line in (folder / f"predictions/{row}.jsonl").read_text().splitlines()]
+            for folder in (tmp_path, finished)
+        )
+        assert [each["hypothesis"] for each in ours] == [each["hypothesis"] for each in theirs]
+    measured = json.loads(done.stdout)["comparison"]["grounding"]
+    assert measured == json.loads((finished / "comparison.json").read_text())["grounding"]
+    refused = slt("grounding", finished / "lm" / "nowhere", *words[1:], code=2)
+    assert "expected a translator directory" in refused.stderr
+
+
 def test_score_of_a_config_prints_every_table(finished: Path) -> None:
     done = slt("score", "tiny", "--out", finished, *places(finished / "corpus"), "--format", "markdown")
     for title in ("Scores", "Does it look?", "Against stage 1", "Slices of stage 2", "Words of stage 2"):
