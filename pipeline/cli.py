@@ -198,12 +198,23 @@ def score(
     chosen = [*(overrides or []), *([f"score.level={level}"] if level else []),
               *([f"score.test={test}"] if test else []), *([f"score.more={metric}"] if metric else [])]  # fmt: skip
     if len(sources) == 1 and is_config(sources[0]):
+        of_files = {
+            "references": references,
+            "ids": ids,
+            "baseline": baseline,
+            "dataset": dataset,
+            "language": language,
+        }
+        if given := [f"--{name}" for name, value in of_files.items() if value is not None]:
+            raise InputError(given[0], expected="a file of predictions", found=f"the config {sources[0]}",
+                             remedy="A config says these things itself.")  # fmt: skip
         run = open_run(sources[0], out, chosen, manifest)
-        if dry_run or (as_json and not form):
-            _single("score", run, force, dry_run, as_json)
-        code = _executed("score", run, force)
-        show_results(read_results(run.folder, run.dataset.name), form, table, as_json=False)
-        raise typer.Exit(code)
+        if dry_run:
+            show_states(run, as_json, only="score")
+            return
+        failed = _executed("score", run, force)
+        show_results(read_results(run.folder, run.dataset.name), form, table, as_json)
+        raise typer.Exit(SOME_FAILED if failed else 0)
     paths = [Path(source) for source in sources]
     settings, spoken = settings_of(dataset, manifest, chosen)
     if dry_run:

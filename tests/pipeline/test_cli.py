@@ -227,7 +227,8 @@ def test_clips_that_fail_are_counted_and_exit_code_3(tmp_path: Path, finished: P
     assert "missing 1" in done.stderr
     done = slt("translate", "tiny", "--out", out, *lenient)
     assert "1 without features that the model can take, which count as empty" in done.stderr
-    slt("score", "tiny", "--out", out, *lenient, "--json")
+    scored = json.loads(slt("score", "tiny", "--out", out, *lenient, "--json").stdout)
+    assert {row["n"] for row in scored["scores"].values()} == {12}
     rows = [json.loads(line) for line in (out / "predictions/stage2.jsonl").read_text().splitlines()]
     assert len(rows) == 12
     assert [row["hypothesis"] for row in rows if row["id"] == folder.name] == [""]
@@ -319,6 +320,9 @@ def test_score_of_a_config_prints_every_table(finished: Path) -> None:
     done = slt("score", "tiny", "--out", finished, *places(finished / "corpus"), "--format", "markdown")
     for title in ("Scores", "Does it look?", "Against stage 1", "Slices of stage 2", "Words of stage 2"):
         assert f"**{title}**" in done.stdout
+    assert "missing" not in slt("score", "tiny", "--out", finished, "--dry-run").stdout
+    refused = slt("score", "tiny", "--out", finished, "--baseline", "stage1", code=2)
+    assert "--baseline: expected a file of predictions" in refused.stderr
 
 
 @pytest.mark.parametrize(
