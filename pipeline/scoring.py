@@ -154,9 +154,8 @@ def score_files(
         wanted = read_texts(references, "reference", ids)
     for name, texts in given.items():
         rows[name] = join(texts, wanted, missing, splits.get)
-        present = {text.id for text in texts}
-        lacking = sum(row.id not in present for row in rows[name]) if None not in present else 0
-        absent = {**absent, name: lacking} if lacking else absent
+        if lacking := len(rows[name]) - len(texts):  # each text has found its reference
+            absent[name] = lacking
     if ids is not None and not any(
         text.where.startswith(f"{ids}, ") for texts in (*given.values(), wanted) for text in texts
     ):
