@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 
 from eval.joining import join, own_references
 from eval.predictions import Prediction, write_predictions
-from eval.settings import ScoreSettings
 from eval.texts import Text, read_texts
 from extract.errors import InputError
-from pipeline.scoring import score_files
 
 TEXTS = {"clip_a": "regen im süden", "clip_b": "", "clip_c": 'er sagt "kühl", heute'}
 
@@ -230,22 +228,6 @@ def test_lines_meet_lines_of_the_same_number_only() -> None:
         join(lines[:2], others)
     with pytest.raises(InputError, match="hyp, line 1: expected an id, as the other file has them, found none"):
         join(lines, REFERENCES)
-
-
-def test_several_files_with_references_of_their_own_meet_by_id(tmp_path: Path) -> None:
-    one = [Prediction(id, f"one {id}", f"reference {id}") for id in "abc"]
-    other = [Prediction(id, f"other {id}", f"reference {id}") for id in "cab"]
-    paths = [write_predictions(tmp_path / "1.jsonl", one), write_predictions(tmp_path / "2.jsonl", other)]
-    settings = ScoreSettings(bootstrap=10)
-    alone = score_files(paths[1:], settings).scores["2"]
-    together = score_files(paths, settings, baseline="1")
-    assert together.scores["2"] == alone
-    assert together.comparison.systems["2"]["bleu4"].score == alone.bleu4
-    write_predictions(paths[1], [Prediction("a", "x", "another reference"), *other[2:], other[0]])
-    with pytest.raises(InputError, match=r"2.jsonl, line 1: expected the reference 'reference a'"):
-        score_files(paths, settings)
-    with pytest.raises(InputError, match="--ids: expected a file of lines without ids"):
-        score_files(paths[:1], settings, ids=tmp_path / "ids")
 
 
 def test_own_references_are_one_per_clip() -> None:

@@ -291,13 +291,6 @@ def test_score_of_systems_against_the_index(finished: Path, tmp_path: Path) -> N
     assert results["slices"]["language"] == "de_DE"
     assert sum(part["n"] for part in results["slices"]["systems"]["better"]["slices"]["signer seen in train"]) == 12
     assert json.loads((tmp_path / "out/scores.json").read_text()) == results["scores"]
-    latex = slt("score", *words, "--missing", "empty", "--format", "latex", "--table", "published", code=3).stdout
-    assert "ours, better" in latex
-    assert latex.count("\\begin{table}") == 1
-    assert slt("score", *words, "--missing", "empty", "--table", "tabel", code=2).stderr.startswith("error: --table")
-    other_split = slt("score", *words, "--split", "dev", code=2).stderr
-    assert "stage2.jsonl, line 1: expected an id of the references" in other_split
-    assert "of split 'test'" in other_split
 
 
 def test_grounding_of_a_translator_directory_alone(finished: Path, tmp_path: Path) -> None:
