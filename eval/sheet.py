@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -106,10 +107,15 @@ def _latex(sheet: Sheet) -> str:
         r"\bottomrule",
         r"\end{tabular}",
         rf"\caption{{{caption}}}",
-        rf"\label{{tab:{sheet.name}}}",
+        rf"\label{{tab:{_slug(sheet.title)}}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _slug(title: str) -> str:
+    """A title as the name of a label: ``slices-of-stage-2``."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def _markdown(sheet: Sheet) -> str:

@@ -61,6 +61,9 @@ def test_systems_in_two_forms_meet_the_index(
     latex = capsys.readouterr().out
     assert latex.count(r"\begin{table}") == 1
     assert r"ours, perfect &  &  & \underline{100.00}" in latex
+    show_results(results, "csv", ["slices"], as_json=False)
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("#")]
+    assert titles == ["# Slices of prior", "# Slices of perfect"]
     with pytest.raises(InputError, match=r"--table: .*Did you mean 'slices'"):
         show_results(results, None, ["slice"], as_json=False)
 
