@@ -194,13 +194,12 @@ def settings_of(
     """
     from extract.manifest import locate
     from extract.settings import DataSettings
-    from pipeline.config import score_settings
+    from pipeline.config import score_settings, usual_scoring
 
     if dataset is None:
         return score_settings({}, overrides), None
     entry = locate(DataSettings.model_validate({"dataset": dataset}), manifest).entry
-    usual = {"level": entry.level, **entry.metrics.model_dump(exclude_none=True)}
-    return score_settings(usual, overrides), entry.language
+    return score_settings(usual_scoring(entry), overrides), entry.language
 
 
 def is_config(source: str) -> bool:
