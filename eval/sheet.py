@@ -68,7 +68,7 @@ def rich_table(sheet: Sheet) -> Table:
     """For the terminal."""
     table = Table(title=Text(sheet.title), title_justify="left", caption_justify="left")
     for place, column in enumerate(sheet.columns):
-        table.add_column(Text(column), justify="right" if _numeric(sheet, place) else "left", overflow="fold")
+        table.add_column(Text(column), justify="right" if is_numeric(sheet, place) else "left", overflow="fold")
     for group in sheet.groups:
         for row in group:
             table.add_row(*(Text(cell.text + cell.marks) for cell in row))
@@ -91,7 +91,7 @@ def _latex(sheet: Sheet) -> str:
         text = rf"\textbf{{{text}}}" if BEST_GLOSS_FREE in cell.marks else text
         return rf"{text}$^\ddagger$" if DIFFERENT in cell.marks else text
 
-    align = "".join("r" if _numeric(sheet, place) else "l" for place in range(len(sheet.columns)))
+    align = "".join("r" if is_numeric(sheet, place) else "l" for place in range(len(sheet.columns)))
     lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
     lines.append(" & ".join(map(_escaped, sheet.columns)) + r" \\")
     for group in sheet.groups:
@@ -127,7 +127,7 @@ def _markdown(sheet: Sheet) -> str:
 
     lines = [f"**{sheet.title}**", "", "| " + " | ".join(shown(Cell(name)) for name in sheet.columns) + " |"]
     lines.append(
-        "|" + "|".join("---:" if _numeric(sheet, place) else "---" for place in range(len(sheet.columns))) + "|"
+        "|" + "|".join("---:" if is_numeric(sheet, place) else "---" for place in range(len(sheet.columns))) + "|"
     )
     lines += ["| " + " | ".join(map(shown, row)) + " |" for row in sheet.rows]
     said = [*_typographic(sheet, "**bold**", "<ins>underlined</ins>", DIFFERENT), *sheet.notes]
@@ -176,7 +176,7 @@ def _escaped_words(text: str) -> str:
     return _escaped(text)
 
 
-def _numeric(sheet: Sheet, place: int) -> bool:
+def is_numeric(sheet: Sheet, place: int) -> bool:
     """Whether a column holds numbers, which are set flush right."""
     texts = [row[place].text for row in sheet.rows]
     return any(texts) and all(not text or text[0] in "0123456789+-−–<[" for text in texts)
