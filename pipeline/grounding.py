@@ -22,7 +22,9 @@ def grounding(
     index: Annotated[Path, typer.Option(help="Clip index with the references.")],
     out: Annotated[Path, typer.Option(help="Folder of predictions and scores.")],
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the clip index.")] = "test",
-    dataset: Annotated[str | None, typer.Option(help="Of the manifest: its level and its tokenizer.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Of the manifest: its level and tokenizer. Default: the index's.")
+    ] = None,
     beams: Annotated[int, typer.Option(min=1)] = 5,
     max_length: Annotated[int, typer.Option(min=1, help="Tokens of a translation.")] = 128,
     seed: Annotated[int, typer.Option(help="Which other clip's features each clip gets.")] = 0,
@@ -36,10 +38,10 @@ def grounding(
     from eval.sheet import rich_table, select
     from eval.slices import Corpus
     from extract.index import ClipIndex
-    from pipeline.scoring import score_rows, settings_of
+    from pipeline.scoring import dataset_of, score_rows, settings_of
 
     clips = ClipIndex(index, split).clips()
-    settings, _ = settings_of(dataset, None, ())
+    settings, _ = settings_of(dataset or dataset_of(index, None), None, ())
     if dry_run:
         typer.echo(f"{len(clips)} clips would be translated three times by {translator}, into {out}")
         return

@@ -31,7 +31,8 @@ def score(
     test: Annotated[str | None, typer.Option(help="Behind p-values: bootstrap or randomisation.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="One more: see docs/scores.md. May be repeated.")] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Of the manifest: its level, its tokenizer, its published results.")
+        str | None,
+        typer.Option(help="Of the manifest: its level, tokenizer and published results. Default: the index's."),
     ] = None,
     language: Annotated[str | None, typer.Option(help="mBART code, for numbers and function words.")] = None,
     level: Annotated[str | None, typer.Option(help="word or char; default: the config's, or word.")] = None,
@@ -47,7 +48,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Scores, intervals, comparisons and slices of an experiment, or of anybody's predictions."""
-    from pipeline.scoring import is_config, read_results, score_files, settings_of
+    from pipeline.scoring import dataset_of, is_config, read_results, score_files, settings_of
     from pipeline.stages import stages
 
     chosen = [*(overrides or []), *([f"score.level={level}"] if level else []),
@@ -73,6 +74,7 @@ def score(
         typer.echo(f"{run.folder}/scores.json, comparison.json, slices.json; next stage: report", err=True)
         raise typer.Exit(SOME_FAILED if failed else 0)
     paths = [Path(source) for source in sources]
+    dataset = dataset or dataset_of(references, manifest)
     settings, spoken = settings_of(dataset, manifest, chosen)
     if dry_run:
         typer.echo(f"{', '.join(sources)} would be scored: {settings.model_dump_json()}")

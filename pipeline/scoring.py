@@ -202,6 +202,18 @@ def settings_of(
     return score_settings(usual_scoring(entry), overrides), entry.language
 
 
+def dataset_of(index: Path | None, manifest: Path | None) -> str | None:
+    """The dataset that a clip index was made of, where it is one of the manifest: its references are not scored by
+    words when the dataset counts characters, only because nobody said so."""
+    if index is None or index.suffix != ".parquet":
+        return None
+    from extract.index import ClipIndex
+    from extract.manifest import load_manifest
+
+    name = ClipIndex(index).about.get("name")
+    return name if name in load_manifest(manifest) else None
+
+
 def is_config(source: str) -> bool:
     """Whether an argument of ``slt score`` names a config rather than predictions."""
     path = Path(source)

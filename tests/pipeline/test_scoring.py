@@ -10,10 +10,10 @@ import pytest
 from eval.predictions import Prediction, write_predictions
 from eval.settings import ScoreSettings
 from extract.errors import InputError
-from extract.index import ClipIndex
+from extract.index import ClipIndex, write_index
 from pipeline.config import ConfigError
 from pipeline.printing import show_results
-from pipeline.scoring import is_config, score_files, settings_of
+from pipeline.scoring import dataset_of, is_config, score_files, settings_of
 
 FEW = ScoreSettings(bootstrap=20)
 
@@ -115,6 +115,13 @@ def test_a_dataset_brings_its_level_and_its_language(tmp_path: Path) -> None:
         settings_of(None, None, ["tokeniser=13a"])
     with pytest.raises(ConfigError, match=r"score.rouge: expected .*found 'rouge_scor'. Did you mean 'rouge_score'"):
         settings_of(None, None, ["rouge=rouge_scor"])
+
+
+def test_an_index_says_of_which_dataset_it_is(tiny_index: ClipIndex, tmp_path: Path) -> None:
+    assert dataset_of(tiny_index.path, None) == "builtin"
+    write_index(tmp_path / "own.parquet", tiny_index, {"name": "my own"})
+    assert dataset_of(tmp_path / "own.parquet", None) is None
+    assert dataset_of(tmp_path / "references.csv", None) is None
 
 
 def test_what_names_a_config(tmp_path: Path) -> None:
