@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from extract.errors import InputError, SltError, suggestion
-from pipeline import data, features, trimming
+from pipeline import data, features, grounding, score, trimming
 from pipeline.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
-from pipeline.printing import print_json, show_score_of, show_scores, show_states
+from pipeline.printing import print_json, show_scores, show_states
 from train.processes import process_rank
 
 app = typer.Typer(
@@ -162,23 +162,8 @@ def extract(
     _single("extract", run, force or retry_failed, dry_run, as_json)
 
 
-@app.command()
-def score(
-    source: Annotated[str, typer.Argument(help="A predictions.jsonl, or a config.")],
-    level: Annotated[str | None, typer.Option(help="word or char; default: the config's, or word.")] = None,
-    out: Out = None,
-    overrides: Set = None,
-    manifest: Manifest = None,
-    force: Force = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """BLEU-1..4 and ROUGE-L of a predictions file, or of every row of an experiment."""
-    if source.endswith(".jsonl"):
-        show_score_of(Path(source), level or "word", as_json)
-        return
-    chosen = [*(overrides or []), *([f"score.level={level}"] if level else [])]
-    _single("score", open_run(source, out, chosen, manifest), force, dry_run, as_json)
+app.command()(score.score)
+app.command()(grounding.grounding)
 
 
 @app.command()
@@ -246,8 +231,6 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
     if as_json:
         told = {"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed}
         print_json({**told, "figures": record.figures} if record.figures else told)
-    elif name == "score":
-        show_scores(run, as_json)
     later = [stage.name for stage in listed[listed.index(chosen[0]) + 1 :]]
     if later:
         typer.echo(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from extract.errors import InputError, suggestion
 from extract.fingerprint import digest
 from pipeline.bars import Bars
-from pipeline.config import Experiment, write_config
+from pipeline.config import Experiment, usual_scoring, write_config
 from pipeline.freshness import Record, Records, State
 from train.processes import process_count, process_rank
 
@@ -96,13 +96,10 @@ class Run:
     def scoring(self) -> ScoreSettings:
         """How predictions are scored: the config's settings, and the dataset's where the config is silent."""
         settings, entry = self.experiment.score, self.dataset.entry
-        usual: dict[str, Any] = {"level": entry.level, **entry.metrics.model_dump(exclude_none=True)}
-        if entry.text.case == "lower":  # the references are; so must the hypotheses be
-            usual["lowercase"] = True
-        if entry.text.final_dot == "strip":
-            usual["final_dot"] = "strip"
         own = settings.model_fields_set
-        return settings.model_copy(update={name: value for name, value in usual.items() if name not in own})
+        return settings.model_copy(
+            update={name: value for name, value in usual_scoring(entry).items() if name not in own}
+        )
 
     def failures(self, split: str, failed: Mapping[str, int]) -> int:
         """Clips of a split that failed, by kind, without those missing ones that the release is known to lack."""

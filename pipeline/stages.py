@@ -183,6 +183,7 @@ def run_translate(run: Run, task: Task) -> Result:
     from eval.predictions import write_predictions
     from eval.translate import text_prior, translatable, translate_split
     from extract.store import FeatureStore
+    from train.processes import process_rank
 
     prepare_torch(run)
     settings = run.experiment.train.translate
@@ -202,7 +203,10 @@ def run_translate(run: Run, task: Task) -> Result:
                 predictions = translate_split(
                     model, tokenizer, store, clips, shuffle_seed=seed, on_clip=tick, **options
                 )
-        write_predictions(path, predictions)
+        if process_rank() == 0:
+            write_predictions(path, predictions)
+    if process_rank() > 0:
+        return Result([], None, "")  # of a process that translated its share
     absent = len(clips) - len(translatable(model, store, clips))
     said = f"{len(clips)} clips, beam {settings.beams}"
     said += (
@@ -218,18 +222,29 @@ def _score_inputs(run: Run) -> Mapping[str, Any]:
 
 
 def run_score(run: Run, task: Task) -> Result:
-    """``scores.json``: the whole test split is the denominator."""
+    """``scores.json``, ``comparison.json``, ``slices.json``: the whole test split is the denominator."""
     from eval.predictions import read_predictions
-    from eval.scores import complete, score, write_scores
+    from eval.scores import CONTROLS, complete
+    from eval.slices import Corpus
+    from extract.index import ClipIndex
+    from pipeline.scoring import score_rows
 
-    settings = run.scoring
-    references = {clip.id: clip.text for clip in run.clips("test")}
-    scores = {
-        row: score(complete(read_predictions(run.folder / "predictions" / f"{row}.jsonl"), references), settings)
+    clips = run.clips("test")
+    references = {clip.id: clip.text for clip in clips}
+    found = {
+        row: complete(read_predictions(run.folder / "predictions" / f"{row}.jsonl"), references)
         for row in rows(run.experiment)
     }
-    path = write_scores(run.folder / "scores.json", scores)
-    return Result([path], sha256_of(path), f"BLEU-4 of stage 2: {scores['stage2'].bleu4:.2f} in {path}")
+    systems = [row for row in found if row not in CONTROLS]
+    results = score_rows(
+        found, run.scoring, baseline="stage1" if "stage1" in found else None, compared=systems, sliced=systems,
+        language=run.dataset.entry.language, corpus=Corpus.of(clips, ClipIndex(run.index, "train")),
+    )  # fmt: skip
+    paths = results.write(run.folder)
+    said = f"BLEU-4 of stage 2: {results.scores['stage2'].bleu4:.2f} in {paths[0]}"
+    if grounding := results.comparison.grounding:
+        said += f"; {grounding.difference:+.2f} of it owed to the video"
+    return Result(list(paths), {path.name: sha256_of(path) for path in paths}, said)
 
 
 def _report_inputs(run: Run) -> Mapping[str, Any]:

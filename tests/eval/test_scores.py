@@ -23,7 +23,7 @@ from extract.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics.json").read_text(encoding="utf-8"))
 ENTRY = Score(bleu1=46.29, bleu2=35.33, bleu3=28.03, bleu4=23.09, rouge=45.27, signature="tok:none", n=642)
-KEYS = ["bleu1", "bleu2", "bleu3", "bleu4", "rouge", "signature", "n"]
+KEYS = ["bleu1", "bleu2", "bleu3", "bleu4", "rouge", "chrf", "wer", "more", "intervals", "signature", "signatures", "n"]
 
 settings_of_any_kind = st.builds(
     ScoreSettings,
@@ -52,7 +52,7 @@ def test_default_scores_are_those_of_neccam(corpus: str) -> None:
 def test_signature_covers_both_metrics() -> None:
     signature = score(golden_rows("zh_all"), ScoreSettings(level="char", final_dot="strip")).signature
     assert "smooth:none" in signature
-    assert signature.endswith("|level:char|dot:strip|rougeL:beta1.2")
+    assert signature.endswith("|level:char|dot:strip|unicode:keep|rougeL:beta1.2")
 
 
 def test_final_dot_moves_rouge_by_points() -> None:
@@ -174,6 +174,14 @@ def test_convention_is_idempotent(text: str, settings: ScoreSettings) -> None:
     assert apply_convention(once, settings) == once
 
 
+@given(st.text(), settings_of_any_kind)
+def test_tokens_are_those_of_the_text_in_its_convention(text: str, settings: ScoreSettings) -> None:
+    conventional = apply_convention(text, settings)
+    assert "".join(tokens(text, settings)) == "".join(conventional.split())
+    if settings.level == "word":
+        assert tokens(text, settings) == conventional.split()
+
+
 @given(st.text())
 def test_characters_are_the_text_without_white_space(text: str) -> None:
     assert "".join(tokens(text, ScoreSettings(level="char"))) == "".join(text.split())
@@ -202,14 +210,20 @@ def test_unknown_setting_is_refused() -> None:
 def test_scoring_loads_no_framework() -> None:
     modules = (
         "bleu",
+        "comparison",
         "convention",
+        "joining",
+        "measures",
         "predictions",
         "published",
         "report",
         "rouge",
         "scores",
         "settings",
+        "sheet",
+        "slices",
         "table",
+        "texts",
     )
     code = (
         "import sys\n"
