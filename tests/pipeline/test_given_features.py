@@ -26,10 +26,10 @@ def slt(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(finished_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished tiny demo; beside it `features`, exported and imported again, and `corpus` without videos."""
     folder = tmp_path_factory.mktemp("given")
-    slt("demo", "--preset", "tiny", "--out", folder / "demo")
+    shutil.copytree(finished_demo, folder / "demo")
     for split in ("train", "dev", "test"):
         (store,) = folder.glob(f"demo/features/*/{split}.zarr")
         slt("features", "export", store, folder / f"{split}.h5")
