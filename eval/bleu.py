@@ -38,34 +38,47 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], settings: ScoreSe
             found=f"{len(hypotheses)} and {len(references)}",
             remedy="Score the whole split: an absent clip is an empty hypothesis.",
         )
-    metric = BLEU(
-        lowercase=settings.lowercase,
-        tokenize=settings.tokenizer or "none",
-        smooth_method=settings.smoothing,
-        max_ngram_order=max(ORDERS),
-        force=True,  # tokenised text is what the convention says, not an oversight to warn about
-    )
-    counted = metric.corpus_score(
-        [_bleu_text(text, settings) for text in hypotheses],
-        [[_bleu_text(text, settings) for text in references]],
-    )
-    # The counts of an order do not depend on the highest: the corpus is tokenised and counted once for all.
-    orders = [
-        BLEU.compute_bleu(
-            correct=counted.counts[:order],
-            total=counted.totals[:order],
-            sys_len=counted.sys_len,
-            ref_len=counted.ref_len,
-            smooth_method=settings.smoothing,
-            max_ngram_order=order,
-        ).score
-        for order in ORDERS
-    ]
-    # exp(log 100) is 100.00000000000004: a perfect score is 100.
+    metric = ConventionBleu(settings)
+    counted = metric.corpus_score(hypotheses, [references])
+    sums = [counted.sys_len, counted.ref_len, *counted.counts, *counted.totals]
     return Bleu(
-        orders=tuple(min(100.0, value) for value in orders),
+        orders=tuple(bleu_of_counts(sums, order, settings.smoothing) for order in ORDERS),
         signature=f"{metric.get_signature()}|{convention_signature(settings)}",
     )
+
+
+class ConventionBleu(BLEU):
+    """sacreBLEU's BLEU-4 of texts as they are given: it applies the settings' convention itself."""
+
+    def __init__(self, settings: ScoreSettings) -> None:
+        super().__init__(
+            lowercase=settings.lowercase,
+            tokenize=settings.tokenizer or "none",
+            smooth_method=settings.smoothing,
+            max_ngram_order=max(ORDERS),
+            force=True,  # tokenised text is what the convention says, not an oversight to warn about
+        )
+        self._settings = settings
+
+    def _preprocess_segment(self, sent: str) -> str:
+        return str(super()._preprocess_segment(_bleu_text(sent, self._settings)))
+
+
+def bleu_of_counts(sums: Sequence[float], order: int, smoothing: str) -> float:
+    """BLEU-``order``, x100, of sacreBLEU's ten statistics summed over sentences: lengths of hypotheses and references,
+    matching n-grams of the four orders, n-grams of the four orders.
+
+    The counts of an order do not depend on the highest: a corpus is tokenised and counted once for all of them.
+    """
+    value = BLEU.compute_bleu(
+        correct=list(sums[2 : 2 + order]),
+        total=list(sums[6 : 6 + order]),
+        sys_len=int(sums[0]),
+        ref_len=int(sums[1]),
+        smooth_method=smoothing,
+        max_ngram_order=order,
+    ).score
+    return min(100.0, value)  # exp(log 100) is 100.00000000000004: a perfect score is 100
 
 
 def _bleu_text(text: str, settings: ScoreSettings) -> str:

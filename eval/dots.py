@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.curve import Tick, place_at, tick_values
+from eval.scores import Interval
 
 WIDTH, LEFT, RIGHT, TOP, ROW = 340.0, 118.0, 328.0, 10.0, 24.0
 """Of the drawing and of its plotting area, in SVG units; left of it stand the labels, below it the ticks."""
@@ -76,6 +77,11 @@ def draw_dots(name: str, values: Sequence[Value]) -> Dots | None:
     ]
     ticks = tuple(Tick(at(value), f"{value:g}") for value in tick_values(*span))
     return Dots(name, tuple(rows), ticks, bottom + 26, bottom, f"{name}: {'; '.join(map(_in_words, values))}")
+
+
+def value_of(label: str, value: float, interval: Interval | None, n: int | None = None) -> Value:
+    """A score with its interval, where it has one."""
+    return Value(label, value, interval and interval.low, interval and interval.high, n)
 
 
 def _in_words(value: Value) -> str:

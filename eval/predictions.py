@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from eval.atomic import write_atomic
+from eval.lines import LONGEST, SAVE, read_bytes
 from extract.errors import InputError, suggestion
 
 REWRITE = "Write the file again with 'slt translate'."
-REMEDY_ENCODING = "Save the file as UTF-8 without a byte order mark."
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 
     Raises:
         InputError: naming file and line: missing or empty file, byte order mark, not UTF-8, NUL bytes,
-            empty line, invalid JSON, missing or unknown key, wrong type, duplicate id.
+            empty or endless line, invalid JSON, missing or unknown key, wrong type, duplicate id.
     """
     path = Path(path)
     seen: dict[str, int] = {}
     rows: list[Prediction] = []
     # Split at line feeds only: str.splitlines would also cut at U+2028, which may stand inside a JSON string.
-    for number, line in enumerate(_read_bytes(path).removesuffix(b"\n").split(b"\n"), start=1):
+    for number, line in enumerate(read_bytes(path, REWRITE).removesuffix(b"\n").split(b"\n"), start=1):
         where = f"{path}, line {number}"
         row = _parse_line(line, where)
         _check_row(row, where, seen, number)
@@ -71,24 +71,11 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     return rows
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            path, expected="a predictions file", found=error.strerror or str(error), remedy="Check the path."
-        ) from error
-    if not data.strip():
-        raise InputError(path, expected="one JSON object per line", found="an empty file", remedy=REWRITE)
-    if data.startswith(b"\xef\xbb\xbf"):
-        # Refused, not skipped: an editor has gone over the file, and its other readers would stumble.
-        _refuse(f"{path}, line 1", "UTF-8 without a byte order mark", "a byte order mark", REMEDY_ENCODING)
-    return data
-
-
 def _parse_line(line: bytes, where: str) -> dict[str, Any]:
     if not line.strip():
         _refuse(where, "a JSON object", "an empty line", "Remove the line.")
+    if len(line) > LONGEST:
+        _refuse(where, f"a line of at most {LONGEST:,} bytes", f"{len(line):,}", "Is it the right file?")
     if b"\0" in line:
         # A file system fills unwritten space with zeros after a crash.
         _refuse(where, "a JSON object", "NUL bytes", f"The file was cut off while it was written. {REWRITE}")
@@ -96,7 +83,7 @@ def _parse_line(line: bytes, where: str) -> dict[str, Any]:
         row = json.loads(line.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
     except UnicodeDecodeError as error:
         found = f"byte 0x{line[error.start]:02x} at column {error.start + 1}"
-        _refuse(where, "UTF-8", found, REMEDY_ENCODING)
+        _refuse(where, "UTF-8", found, SAVE)
     except (ValueError, RecursionError) as error:
         _refuse(where, "a JSON object", f"invalid JSON ({error})", REWRITE)
     if not isinstance(row, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -30,6 +30,17 @@ class PublishedRow(BaseModel):
     bleu: tuple[Reported, Reported, Reported, Reported]
     """BLEU-1..4."""
     source: str
+    rouge_metric: Literal["coco", "twostream", "rouge_score", "rouge_score_stem", "rouge_1.0.1"] | None = None
+    """Whose ROUGE-L, where the system's published code tells."""
+    bleu_metric: Literal["none", "13a"] | None = None
+    """sacreBLEU's tokenizer, or ``none`` for BLEU of the words between spaces, where the published code tells."""
+    note: str | None = None
+    """Who computed the figures, where it was not the system's authors."""
+
+    @property
+    def newer(self) -> bool:
+        """Not in the tables of FLa-LLM."""
+        return not self.source.startswith("FLa-LLM")
 
 
 def published(dataset: str) -> list[PublishedRow]:

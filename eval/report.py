@@ -8,23 +8,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval import curve, table
+from eval import curve, dots, table
 from eval.atomic import write_atomic
 from eval.convention import tokens
 from eval.curve import Curve
+from eval.dots import Dots, Value, draw_dots, value_of
 from eval.gallery import KINDS, Card, Strip, cards
 from eval.histogram import Histogram, draw_histogram
 from eval.html import render_html, script_source
 from eval.predictions import Prediction
-from eval.published import PublishedRow
 from eval.scores import ROW_LABELS, Score
 from eval.settings import ReportSettings, ScoreSettings
+from eval.sheet import Sheet, is_numeric
+from eval.slices import Slices
 
 if TYPE_CHECKING:
     from eval.attention import Attention
 
 SYSTEMS = ("stage2", "stage1")
 """Rows that are systems, not controls: the one that the gallery is chosen by first."""
+PARTS = {"scores": ("scores", "grounding", "comparison"), "published": ("published",), "slices": ("slices", "words")}
+"""Which tables stand in which part of the page."""
+NAMES = {"scores": "Scores", "published": "Published results", "slices": "Slices"}
 HERE = Path(__file__).parent
 _PLAYER = 800
 """Bytes of a player's markup, about."""
@@ -36,13 +41,13 @@ class Content:
 
     title: str
     scores: Mapping[str, Score] = field(default_factory=dict)
-    """Row name to score; ``stage2`` is compared with the published rows."""
+    sheets: Sequence[Sheet] = ()
+    """Their tables: scores and what is compared with them, published results, slices."""
+    slices: Slices | None = None
     predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
     """Row name to predictions of the whole split; the first row is the one that the gallery is chosen by."""
     settings: ReportSettings = field(default_factory=ReportSettings)
     scoring: ScoreSettings = field(default_factory=ScoreSettings)
-    published_rows: Sequence[PublishedRow] = ()
-    """Other systems on the same dataset."""
     curves: Sequence[Curve] = ()
     dominance: Sequence[Curve] = ()
     strips: Mapping[str, Strip] = field(default_factory=dict)
@@ -86,24 +91,20 @@ def _lighter(gallery: Sequence[Card], excess: int) -> list[Card]:
 
 
 def _render(content: Content, gallery: Sequence[Card]) -> bytes:
-    scores = content.scores
     script = (HERE / "gallery.js").read_text(encoding="utf-8")
-    main = next(iter(content.predictions.values()), ())
+    name, main = next(iter(content.predictions.items()), ("", ()))
     return render_html(
         HERE / "report.html.j2",
-        {"two_decimals": table.two_decimals},
+        {"two_decimals": table.two_decimals, "numeric": is_numeric},
         title=content.title,
         sections=_sections(content, gallery),
         script=script,
         script_source=script_source(script),
-        metrics=table.METRICS,
-        rows=[(label, table.values_of(entry), entry.n) for label, entry in table.ordered_rows(scores)],
-        signatures=table.signatures(scores),
-        control_note=table.control_note(scores),
-        headline=scores.get("stage2"),
-        headline_values=table.values_of(scores["stage2"]) if "stage2" in scores else (),
-        published_rows=content.published_rows,
-        comparison_note=table.COMPARISON_NOTE,
+        headline=_headline(content),
+        sheets={part: [sheet for sheet in content.sheets if sheet.name in names] for part, names in PARTS.items()},
+        intervals=_intervals(content.scores),
+        slices=_slices(content),
+        dots=dots,
         curves=content.curves,
         dominance=content.dominance,
         histograms=_histograms(content),
@@ -113,16 +114,66 @@ def _render(content: Content, gallery: Sequence[Card]) -> bytes:
         any_strip=any(card.strip for card in gallery),
         any_attention=any(card.attention for card in gallery),
         kinds=[kind for kind in KINDS if any(kind in card.kinds for card in gallery)],
+        main=ROW_LABELS.get(name, name),
         clips=len(main),
         provenance=[(key, *_shown(value)) for key, value in content.provenance.items()],
     )
 
 
+def _headline(content: Content) -> list[tuple[str, str, str]]:
+    """Name, value and interval of the figures that stand first, of the main system."""
+    name = next(iter(content.predictions), "stage2")
+    if name not in content.scores:
+        return []
+    entry = content.scores[name]
+    shown = [
+        (label, table.two_decimals(getattr(entry, metric)), table.spread(entry.intervals.get(metric)))
+        for metric, label in (("bleu4", "BLEU-4"), ("rouge", "ROUGE-L"), ("chrf", "chrF"))
+    ]
+    return [(label, value, "" if bounds == "–" else bounds) for label, value, bounds in shown]
+
+
+def _intervals(scores: Mapping[str, Score]) -> list[Dots]:
+    """BLEU-4 and ROUGE-L of every row with their intervals, where there are intervals."""
+    if not any(entry.intervals for entry in scores.values()):
+        return []
+    drawn = [
+        draw_dots(
+            f"{label}, 95 % intervals",
+            [
+                value_of(row, getattr(entry, metric), entry.intervals.get(metric))
+                for row, entry in table.ordered_rows(scores)
+            ],
+        )
+        for metric, label in (("bleu4", "BLEU-4"), ("rouge", "ROUGE-L"))
+    ]
+    return [dots for dots in drawn if dots is not None]
+
+
+def _slices(content: Content) -> list[Dots]:
+    """BLEU-4 of the main system by slice, and recall of words by how often train has them."""
+    found = content.slices.systems.get(next(iter(content.predictions), "")) if content.slices else None
+    if found is None:
+        return []
+    drawn = [
+        draw_dots(
+            f"BLEU-4 by {kind}",
+            [value_of(part.label, part.bleu4, part.intervals.get("bleu4"), part.n) for part in parts],
+        )
+        for kind, parts in found.slices.items()
+    ]
+    recalls = [Value(part.label, part.recall, n=part.n) for part in found.words.by_frequency if part.recall is not None]
+    drawn.append(draw_dots("recall of words in %, by occurrences in train", recalls))
+    return [dots for dots in drawn if dots is not None]
+
+
 def _sections(content: Content, gallery: Sequence[Card]) -> list[tuple[str, str]]:
     """Anchors and names of the parts that there are, in their order."""
     parts = {
-        ("scores", "Scores"): content.scores,
-        ("published", "Published results"): content.published_rows,
+        **{
+            (part, name): [sheet for sheet in content.sheets if sheet.name in PARTS[part]]
+            for part, name in NAMES.items()
+        },
         ("curves", "Training curves"): content.curves,
         ("dominance", "Dominance"): content.dominance,
         ("lengths", "Lengths"): gallery,

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from eval.atomic import write_atomic
-from eval.bleu import bleu
-from eval.convention import tokens
+from eval.measures import Counts, Measures
 from eval.predictions import Prediction
-from eval.rouge import rouge_l
+from eval.resampling import interval, resample
 from eval.settings import ScoreSettings
 from extract.errors import InputError, suggestion
 
@@ -29,6 +30,15 @@ CONTROL_NOTE = (
 CONTROLS = ("shuffled", "text_prior")
 
 
+class Interval(BaseModel):
+    """Bounds that hold 95 % of the resamples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Score(BaseModel):
     """Scores of one system on one split, x100."""
 
@@ -39,7 +49,17 @@ class Score(BaseModel):
     bleu3: Percent
     bleu4: Percent
     rouge: Percent
+    chrf: Percent | None = None
+    wer: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Errors per word of the references: above 100 where a system says much more than there is to say."""
+    more: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    """Metrics that the settings name besides."""
+    intervals: dict[str, Interval] = {}
+    """Of every metric by its name here or in ``more``; empty without resamples."""
     signature: Annotated[str, Field(min_length=1)]
+    """Of BLEU, the text convention and ROUGE-L."""
+    signatures: dict[str, str] = {}
+    """Of the other metrics."""
     n: Annotated[int, Field(ge=1)]
     """Clips in the denominator: the whole split."""
 
@@ -51,24 +71,35 @@ def score(rows: Sequence[Prediction], settings: ScoreSettings) -> Score:
     """Score a whole split at once; the caller passes a row for every clip of it (see ``complete``).
 
     Raises:
-        InputError: no rows.
+        InputError: no rows, or a metric whose package is absent.
     """
-    measured = bleu([row.hypothesis for row in rows], [row.reference for row in rows], settings)
-    rouge = rouge_l(
-        [tokens(row.hypothesis, settings) for row in rows],
-        [tokens(row.reference, settings) for row in rows],
-        beta=settings.beta,
-    )
-    bleu1, bleu2, bleu3, bleu4 = measured.orders
+    return score_of(count(rows, settings))
+
+
+def count(rows: Sequence[Prediction], settings: ScoreSettings) -> Counts:
+    """What the metrics need of every row. Errors as ``score``."""
+    return Measures(settings).count([row.hypothesis for row in rows], [row.reference for row in rows])
+
+
+def score_of(counts: Counts) -> Score:
+    """The scores of a system that was counted, with their intervals."""
+    found, signatures = counts.scores(), counts.measures.signatures()
+    settings = counts.measures.settings
+    resamples = resample(counts, settings.bootstrap) if settings.bootstrap else {}
     return Score(
-        bleu1=bleu1,
-        bleu2=bleu2,
-        bleu3=bleu3,
-        bleu4=bleu4,
-        rouge=rouge,
-        signature=f"{measured.signature}|rougeL:beta{settings.beta:g}",
-        n=len(rows),
+        **{name: found.pop(name) for name in ("bleu1", "bleu2", "bleu3", "bleu4", "rouge", "chrf", "wer")},
+        more=found,
+        intervals={name: bounds(values) for name, values in resamples.items()},
+        signature=signatures.pop("bleu"),
+        signatures=signatures,
+        n=len(counts),
     )
+
+
+def bounds(values: NDArray[np.float64]) -> Interval:
+    """The interval of a metric's resamples."""
+    low, high = interval(values)
+    return Interval(low=low, high=high)
 
 
 def complete(rows: Sequence[Prediction], references: Mapping[str, str]) -> list[Prediction]:

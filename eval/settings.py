@@ -8,6 +8,12 @@ from pydantic import Field
 
 from extract.settings import Settings
 
+RougeFlavour = Literal["coco", "twostream", "rouge_score", "rouge_score_stem", "rouge_1.0.1"]
+"""Whose ROUGE-L: see ``eval/rouge_flavours.py``."""
+
+Further = Literal["coco", "twostream", "rouge_score", "rouge_score_stem", "rouge_1.0.1", "bleurt", "comet"]
+"""What can be computed beside the default metrics."""
+
 
 class ScoreSettings(Settings):
     """Which text conventions and which flavour of each metric. All of it is part of a score's signature."""
@@ -30,8 +36,21 @@ class ScoreSettings(Settings):
     final_dot: Literal["keep", "strip"] = "keep"
     """Keep or strip the final full stop, on both sides [?]. Published PHOENIX14T label files differ in it. A
     dot that every sentence has is a free match worth several points of ROUGE."""
+    unicode: Literal["keep", "NFC", "NFKC"] = "keep"
+    """Unicode normal form of both sides [?]. Published systems keep what is written, so that a ``ü`` with a combining
+    mark does not match the composed letter. ``NFKC`` also makes full-width digits and Latin letters plain ones."""
+    rouge: RougeFlavour = "coco"
+    """Whose ROUGE-L stands in the column ROUGE: ``coco`` = LCS of the level's tokens, ``beta``, mean over sentences,
+    as neccam/slt, nlg-eval and their successors [F]. The others compute other numbers under the same name."""
     beta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.2
-    """Weight of recall in ROUGE-L [F]."""
+    """Weight of recall in ROUGE-L of flavour ``coco`` [F]."""
+    more: tuple[Further, ...] = ()
+    """Further metrics: other flavours of ROUGE-L, BLEURT, COMET."""
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Resamples behind every interval, as sacreBLEU [F]; 0: no intervals."""
+    test: Literal["bootstrap", "randomisation"] = "bootstrap"
+    """Behind p-values: paired bootstrap resampling (Koehn 2004) or paired approximate randomisation (Riezler and
+    Maxwell 2005), both sacreBLEU's own [?]."""
 
 
 class ReportSettings(Settings):

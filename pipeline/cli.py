@@ -12,7 +12,7 @@ from extract.errors import InputError, SltError, suggestion
 from pipeline import data, features
 from pipeline.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
-from pipeline.printing import print_json, show_score_of, show_scores, show_states
+from pipeline.printing import print_json, show_results, show_scores, show_states
 
 app = typer.Typer(
     help="Sign videos to text without glosses: visual initialing, cached features, LLM fine-tuning, scores.",
@@ -161,8 +161,25 @@ def extract(
 
 @app.command()
 def score(
-    source: Annotated[str, typer.Argument(help="A predictions.jsonl, or a config.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="A config, or a file of predictions per system: jsonl, json, csv, tsv, lines.")
+    ],
+    references: Annotated[
+        Path | None, typer.Option(help="A file of texts by id, or a clip index. Default: those beside the hypotheses.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of the clip index.")] = "test",
+    ids: Annotated[Path | None, typer.Option(help="One clip id per line, for files of one text per line.")] = None,
+    missing: Annotated[str, typer.Option(help="A clip without a hypothesis: error, or empty.")] = "error",
+    baseline: Annotated[str | None, typer.Option(help="The system that the others are compared with.")] = None,
+    test: Annotated[str | None, typer.Option(help="Behind p-values: bootstrap or randomisation.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="One more: see docs/scores.md. May be repeated.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Of the manifest: its level, its tokenizer, its published results.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="mBART code, for numbers and function words.")] = None,
     level: Annotated[str | None, typer.Option(help="word or char; default: the config's, or word.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="latex, markdown or csv instead of tables.")] = None,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table. May be repeated.")] = None,
     out: Out = None,
     overrides: Set = None,
     manifest: Manifest = None,
@@ -170,12 +187,32 @@ def score(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """BLEU-1..4 and ROUGE-L of a predictions file, or of every row of an experiment."""
-    if source.endswith(".jsonl"):
-        show_score_of(Path(source), level or "word", as_json)
+    """Scores, intervals, comparisons and slices of an experiment, or of anybody's predictions."""
+    from pipeline.scoring import is_config, one_of, read_results, score_files, settings_of
+
+    one_of("--missing", missing, ("error", "empty"))
+    one_of("--format", form, ("latex", "markdown", "csv"))
+    one_of("--split", split, ("train", "dev", "test"))
+    chosen = [*(overrides or []), *([f"score.level={level}"] if level else []),
+              *([f"score.test={test}"] if test else []), *([f"score.more={metric}"] if metric else [])]  # fmt: skip
+    if len(sources) == 1 and is_config(sources[0]):
+        run = open_run(sources[0], out, chosen, manifest)
+        if dry_run or (as_json and not form):
+            _single("score", run, force, dry_run, as_json)
+        code = _executed("score", run, force)
+        show_results(read_results(run.folder, run.dataset.name), form, table, as_json=False)
+        raise typer.Exit(code)
+    paths = [Path(source) for source in sources]
+    settings, spoken = settings_of(dataset, manifest, chosen)
+    if dry_run:
+        typer.echo(f"{', '.join(sources)} would be scored: {settings.model_dump_json()}")
         return
-    chosen = [*(overrides or []), *([f"score.level={level}"] if level else [])]
-    _single("score", open_run(source, out, chosen, manifest), force, dry_run, as_json)
+    results = score_files(
+        paths, settings, references=references, split=split, ids=ids, missing=missing, baseline=baseline,
+        dataset=dataset, language=language or spoken,
+    )  # fmt: skip
+    show_results(results, form, table, as_json, out)
+    raise typer.Exit(SOME_FAILED if results.missing else 0)
 
 
 @app.command()
@@ -232,20 +269,25 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
     if dry_run:
         show_states(run, as_json, only=name)
         return
-    run.execute(listed, Bars(), only=name, force=force)
+    failed = _executed(name, run, force)
     record = run.records.read(name)
-    failed = record.failed
     if as_json:
         told = {"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed}
         print_json({**told, "figures": record.figures} if record.figures else told)
-    elif name == "score":
-        show_scores(run, as_json)
     later = [stage.name for stage in listed[listed.index(chosen[0]) + 1 :]]
     if later:
         typer.echo(
             f"{', '.join(str(run.records.located(o)) for o in record.outputs)}; next stage: {later[0]}", err=True
         )
     raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _executed(name: str, run: Any, force: bool) -> int:
+    """Run one stage unless it is up to date; clips that failed in it."""
+    from pipeline.stages import stages
+
+    run.execute(stages(run.experiment), Bars(), only=name, force=force)
+    return int(run.records.read(name).failed)
 
 
 def _write_corpus(folder: Path, preset: str, seed: int, layout: str = "phoenix14t") -> Path:

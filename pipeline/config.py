@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -57,7 +58,7 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Experiment
     if not isinstance(raw, dict):
         raise InputError(path, expected="a mapping", found=type(raw).__name__, remedy=f"See {SHIPPED}/demo.yaml.")
     for override in overrides:
-        _apply(raw, override)
+        apply_override(raw, override)
     try:
         return Experiment.model_validate(raw)
     except ValidationError as error:
@@ -82,7 +83,38 @@ def _find(config: str | Path) -> Path:
                      remedy=suggestion(str(config), shipped))  # fmt: skip
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
+def score_settings(base: Mapping[str, Any], overrides: Sequence[str] = ()) -> ScoreSettings:
+    """Settings of scores without an experiment.
+
+    Args:
+        base: keys and values under the overrides.
+        overrides: as of a config; ``score.`` may be left away.
+
+    Raises:
+        InputError: an override that is not ``key=value``.
+        ConfigError: unknown keys or wrong values, all of them.
+    """
+    raw: dict[str, Any] = {"score": dict(base)}
+    for override in overrides:
+        apply_override(raw, override if override.startswith("score.") else f"score.{override}")
+    try:
+        return _Scoring.model_validate(raw).score
+    except ValidationError as error:
+        raise ConfigError("\n".join(_lines("slt score", error))) from error
+
+
+class _Scoring(Settings):
+    """The one section of a config that scores of files have."""
+
+    score: ScoreSettings
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set one value of a config that has been read.
+
+    Raises:
+        InputError: not ``key=value``, or the value is not YAML.
+    """
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise InputError(f"--set {override}", expected="key=value", found=repr(override),
@@ -104,7 +136,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     place[last] = parsed
 
 
-def _lines(path: Path, error: ValidationError) -> Iterator[str]:
+def _lines(path: Path | str, error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
@@ -112,6 +144,10 @@ def _lines(path: Path, error: ValidationError) -> Iterator[str]:
             yield f"{path}, {where}: expected a known key, found {str(problem['loc'][-1])!r}. {hint}"
         elif problem["type"] == "missing":
             yield f"{path}, {where}: expected a value, found none. Add it."
+        elif problem["type"] == "literal_error":
+            known = re.findall(r"'([^']*)'", str(problem["ctx"]["expected"]))
+            hint = suggestion(str(problem["input"]), known)
+            yield f"{path}, {where}: expected {' or '.join(known)}, found {_short(problem['input'])}. {hint}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
             yield f"{path}, {where or 'the whole'}: {message}; found {_short(problem['input'])}."

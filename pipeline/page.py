@@ -11,11 +11,10 @@ from eval.curve import Curve, Points, draw_curve
 from eval.dominance import draw_dominance
 from eval.gallery import choose
 from eval.predictions import Prediction, read_predictions
-from eval.published import published
 from eval.report import SYSTEMS, Content, write_report
-from eval.scores import read_scores
 from extract.errors import InputError
 from pipeline.run import Run
+from pipeline.scoring import read_results
 from pipeline.strips import read_strips
 from train.provenance import versions
 
@@ -41,15 +40,17 @@ def write_page(run: Run, rows: Sequence[str], stages: Sequence[str]) -> Path:
     clips = run.clips("test")
     chosen = choose(main, settings, scoring)
     places = {clip.id: clip for clip in clips}
+    results = read_results(run.folder, run.dataset.name)
     return write_report(
         run.folder / "report.html",
         Content(
             title=f"{run.experiment.name}: {run.dataset.name}, test split",
-            scores=read_scores(run.folder / "scores.json"),
+            scores=results.scores,
+            sheets=results.sheets(),
+            slices=results.slices,
             predictions=predictions,
             settings=settings,
             scoring=scoring,
-            published_rows=published(run.dataset.name),
             curves=[curve for stage in STAGES if stage in stages for curve in _curves(run, stage)],
             dominance=[
                 curve

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from extract.errors import InputError, suggestion
+
+if TYPE_CHECKING:
+    from pipeline.scoring import Results
 
 
 def show_states(run: Any, as_json: bool, only: str | None = None) -> None:
@@ -37,41 +41,50 @@ def show_states(run: Any, as_json: bool, only: str | None = None) -> None:
 def show_scores(run: Any, as_json: bool) -> None:
     from rich.console import Console
 
-    from eval.published import published
     from eval.scores import read_scores
-    from eval.table import comparison_table, score_table
+    from eval.sheet import rich_table, select
+    from pipeline.scoring import read_results
 
-    scores = read_scores(run.folder / "scores.json")
     if as_json:
+        scores = read_scores(run.folder / "scores.json")
         print_json({row: score.model_dump() for row, score in scores.items()})
         return
-    console = Console()
-    console.print(score_table(scores))
-    if published(run.dataset.name):
-        console.print(comparison_table(run.dataset.name, scores))
+    results = read_results(run.folder, run.dataset.name)
+    for sheet in select(results.sheets(), ("scores", "grounding", "comparison", "published")):
+        Console().print(rich_table(sheet))
     report = run.folder / "report.html"
     typer.echo(f"scores: {run.folder / 'scores.json'}" + (f"   report: {report}" if report.is_file() else ""))
 
 
-def show_score_of(path: Path, level: str, as_json: bool) -> None:
-    from pydantic import ValidationError
+def show_results(
+    results: Results, form: str | None, tables: Sequence[str] | None, as_json: bool, out: Path | None = None
+) -> None:
+    """Print every table, or those named, and write the files beside each other where ``out`` says.
+
+    Raises:
+        InputError: no such table.
+    """
     from rich.console import Console
 
-    from eval.predictions import read_predictions
-    from eval.scores import score
-    from eval.settings import ScoreSettings
-    from eval.table import score_table
+    from eval.sheet import export, rich_table, select
 
-    try:
-        settings = ScoreSettings.model_validate({"level": level})
-    except ValidationError as error:
-        raise InputError("--level", expected="word or char", found=repr(level),
-                         remedy=suggestion(level, ("word", "char"))) from error  # fmt: skip
-    measured = score(read_predictions(path), settings)
+    sheets = results.sheets()
+    if unknown := [name for name in tables or () if name not in {sheet.name for sheet in sheets}]:
+        raise InputError("--table", expected="a table of these results", found=repr(unknown[0]),
+                         remedy=suggestion(unknown[0], {sheet.name for sheet in sheets}))  # fmt: skip
+    if out is not None:
+        typer.echo(", ".join(map(str, results.write(out))), err=True)
+    for name, count in results.missing.items():
+        typer.echo(f"{name}: {count} clips without a hypothesis count as empty ones", err=True)
     if as_json:
-        print_json(measured.model_dump())
+        print_json(results.as_json())
+        return
+    chosen = select(sheets, tables or ())
+    if form is None:
+        for sheet in chosen:
+            Console().print(rich_table(sheet))
     else:
-        Console().print(score_table({path.stem: measured}))
+        typer.echo("\n".join(export(sheet, form) for sheet in chosen), nl=False)
 
 
 def print_json(value: Any) -> None:

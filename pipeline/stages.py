@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from extract.store import FeatureStore
 
 ROWS = ("stage1", "stage2", "shuffled", "text_prior")
+CONTROLS = ("shuffled", "text_prior")
 FROM_PIXELS = ("pack", "visual", "extract")
 
 
@@ -201,18 +202,29 @@ def _score_inputs(run: Run) -> Mapping[str, Any]:
 
 
 def run_score(run: Run, task: Task) -> Result:
-    """``scores.json``: the whole test split is the denominator."""
+    """``scores.json``, ``comparison.json``, ``slices.json``: the whole test split is the denominator."""
     from eval.predictions import read_predictions
-    from eval.scores import complete, score, write_scores
+    from eval.scores import complete
+    from eval.slices import Corpus
+    from extract.index import ClipIndex
+    from pipeline.scoring import score_rows
 
-    settings = run.scoring
-    references = {clip.id: clip.text for clip in run.clips("test")}
-    scores = {
-        row: score(complete(read_predictions(run.folder / "predictions" / f"{row}.jsonl"), references), settings)
+    clips = run.clips("test")
+    references = {clip.id: clip.text for clip in clips}
+    found = {
+        row: complete(read_predictions(run.folder / "predictions" / f"{row}.jsonl"), references)
         for row in rows(run.experiment)
     }
-    path = write_scores(run.folder / "scores.json", scores)
-    return Result([path], sha256_of(path), f"BLEU-4 of stage 2: {scores['stage2'].bleu4:.2f} in {path}")
+    systems = [row for row in found if row not in CONTROLS]
+    results = score_rows(
+        found, run.scoring, baseline="stage1" if "stage1" in found else None, compared=systems, sliced=systems,
+        language=run.dataset.entry.language, corpus=Corpus.of(clips, ClipIndex(run.index, "train")),
+    )  # fmt: skip
+    paths = results.write(run.folder)
+    said = f"BLEU-4 of stage 2: {results.scores['stage2'].bleu4:.2f} in {paths[0]}"
+    if grounding := results.comparison.grounding:
+        said += f"; {grounding.difference:+.2f} of it owed to the video"
+    return Result(list(paths), {path.name: sha256_of(path) for path in paths}, said)
 
 
 def _report_inputs(run: Run) -> Mapping[str, Any]:

@@ -86,14 +86,14 @@ def test_tokenizer_char_equals_level_char() -> None:
 @pytest.mark.parametrize(
     ("flavour", "expected"),
     [
-        (ScoreSettings(), "nrefs:1|case:mixed|eff:no|tok:none|smooth:none|version:{}|level:word|dot:keep"),
+        (ScoreSettings(), "nrefs:1|case:mixed|eff:no|tok:none|smooth:none|version:{}|level:word|dot:keep|unicode:keep"),
         (
             ScoreSettings(tokenizer="13a", smoothing="exp", lowercase=True, final_dot="strip"),
-            "nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|version:{}|level:word|dot:strip",
+            "nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|version:{}|level:word|dot:strip|unicode:keep",
         ),
         (
             ScoreSettings(level="char"),
-            "nrefs:1|case:mixed|eff:no|tok:none|smooth:none|version:{}|level:char|dot:keep",
+            "nrefs:1|case:mixed|eff:no|tok:none|smooth:none|version:{}|level:char|dot:keep|unicode:keep",
         ),
     ],
 )

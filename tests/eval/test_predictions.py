@@ -87,6 +87,7 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
         ('{"id": "b", "hypothesis": "\\ud800", "reference": "y"}', "half a surrogate pair"),
         ('{"id": "a", "hypothesis": "x", "reference": "y"}', "'a' again, the first is number 1"),
         (b"\0\0\0\0", "NUL bytes"),
+        ('{"id": "b", "hypothesis": "' + "x" * 2**20 + '", "reference": "y"}', "at most 100,000 bytes"),
         ('{"id": "b", "hypothesis": "kühl", "reference": "y"}'.encode("latin-1"), "byte 0xfc at column 29"),
     ],
 )
@@ -102,7 +103,7 @@ def test_names_file_and_line_of_what_is_wrong(tmp_path: Path, line: str | bytes,
 def test_byte_order_mark_is_refused_with_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "predictions.jsonl"
     path.write_text(GOOD, encoding="utf-8-sig")
-    with pytest.raises(InputError, match=r"line 1: .* a byte order mark\. Save the file as UTF-8 without"):
+    with pytest.raises(InputError, match=r"line 1: .* a byte order mark of UTF-8\. Save the file as UTF-8 without"):
         read_predictions(path)
 
 
@@ -118,7 +119,7 @@ def test_empty_file_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_absent_file_or_folder_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "predictions.jsonl"
     make(path)
-    with pytest.raises(InputError, match="expected a predictions file"):
+    with pytest.raises(InputError, match="expected a readable file"):
         read_predictions(path)
 
 

@@ -25,13 +25,18 @@ from eval.dots import Value, draw_dots
 from eval.gallery import Strip
 from eval.histogram import draw_histogram
 from eval.predictions import Prediction
-from eval.published import published
 from eval.report import Content, write_report
-from eval.scores import Score
-from eval.settings import ReportSettings
+from eval.scores import Interval, Score, count
+from eval.settings import ReportSettings, ScoreSettings
+from eval.sheet import Sheet, cells
+from eval.slices import slice_systems
+from eval.table import published_sheet, score_sheet, slice_sheets
 from extract.errors import InputError
 
-ENTRY = Score(bleu1=46.29, bleu2=35.33, bleu3=28.03, bleu4=23.09, rouge=45.27, signature="tok:none|dot:keep", n=6420)
+ENTRY = Score(
+    bleu1=46.29, bleu2=35.33, bleu3=28.03, bleu4=23.09, rouge=45.27, signature="tok:none|dot:keep", n=6420,
+    intervals={"bleu4": Interval(low=21.5, high=24.75)},
+)  # fmt: skip
 VOID = {"meta", "link", "img", "br", "hr", "input", "line", "path", "circle"}
 
 numbers = st.floats(min_value=-1e9, max_value=1e9, allow_subnormal=False)
@@ -77,14 +82,21 @@ def png(width: int = 1) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
+PREDICTIONS = {
+    "stage2": [Prediction("clip-1", "regen im norden", "regen im süden", 80), Prediction("clip-2", "", "kühl", 40)],
+    "stage1": [Prediction("clip-1", "regen", "regen im süden", 80)],
+}
+SETTINGS = ScoreSettings(bootstrap=50)
+SLICES = slice_systems(
+    {"stage2": PREDICTIONS["stage2"]}, {"stage2": count(PREDICTIONS["stage2"], SETTINGS)}, None, SETTINGS, "de_DE"
+)
+SCORES = {"stage1": ENTRY, "stage2": ENTRY}
 CONTENT = Content(
     title="PHOENIX14T, test",
-    scores={"stage1": ENTRY, "stage2": ENTRY},
-    predictions={
-        "stage2": [Prediction("clip-1", "regen im norden", "regen im süden", 80), Prediction("clip-2", "", "kühl", 40)],
-        "stage1": [Prediction("clip-1", "regen", "regen im süden", 80)],
-    },
-    published_rows=published("phoenix14t"),
+    scores=SCORES,
+    sheets=[score_sheet(SCORES), published_sheet("phoenix14t", SCORES), *slice_sheets(SLICES)],
+    slices=SLICES,
+    predictions=PREDICTIONS,
     curves=[draw_curve("training loss", {"train": [(0, 7.0), (50, 3.5), (100, 2.0)], "dev": [(50, 4), (100, 3)]})],
     strips={"clip-1": Strip(png(3), 3, 20, 6.25)},
     attentions={"clip-1": Attention(("▁regen", "▁im", "▁nor", "den"), np.full((4, 5), 0.2, np.float32))},
@@ -104,14 +116,15 @@ def test_page_holds_every_part(tmp_path: Path) -> None:
     text = "\n".join(page.text)
     for expected in (
         "45.27", "tok:none|dot:keep", "FLa-LLM", "ours, stage 2", "training loss", "clip length in frames",
-        "sentence length in words", "Signer03", "3 of 20 frames", "▁regen", "configs/demo.yaml", '"torch": "2.8.0"',
-        "None", "6420", "2 of 2 clips",
+        "sentence length in words", "[21.50, 24.75]", "BLEU-4, 95 % intervals", "BLEU-4 by sentence length",
+        "Words of stage 2", "best gloss-free", "Signer03", "3 of 20 frames", "▁regen", "configs/demo.yaml",
+        '"torch": "2.8.0"', "None", "6420", "2 of 2 clips",
     ):  # fmt: skip
         assert expected in text, expected
     assert page.text.count("absent") == 1
     assert page.text.count("empty") == 1
     anchors = [(link["href"] or "").removeprefix("#") for link in page.all("a")]
-    assert anchors == ["main", "scores", "published", "curves", "lengths", "clips", "provenance"]
+    assert anchors == ["main", "scores", "published", "slices", "curves", "lengths", "clips", "provenance"]
     assert set(anchors) <= {attrs.get("id") for _, attrs in page.tags}
 
 
@@ -167,10 +180,10 @@ def test_page_is_accessible(tmp_path: Path) -> None:
     html, page = written(tmp_path)
     assert page.all("html") == [{"lang": "en"}]
     assert len(page.all("h1")) == 1
-    assert len(page.all("table")) == len(page.all("caption")) == 2
+    assert len(page.all("table")) == len(page.all("caption")) == 4
     assert all(cell.get("scope") in ("col", "row") for cell in page.all("th"))
     drawings = [drawing for drawing in page.all("svg") if drawing.get("aria-hidden") != "true"]
-    assert len(drawings) == 3
+    assert len(drawings) == 3 + 2 + len(SLICES.systems["stage2"].slices)
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
     assert all(attrs.get("aria-label") for _, attrs in page.tags if attrs.get("role") == "img")
     assert "width=device-width" in html
@@ -188,6 +201,7 @@ def test_text_is_escaped_everywhere(tmp_path: Path, text: str) -> None:
         tmp_path,
         title=text,
         scores={text: ENTRY},
+        sheets=[Sheet("scores", text, ("system", text), ((cells(text, text),),), (text,))],
         predictions={text: [row], f"{text} 2": [row]},
         provenance={text: text, "nested": {text: [text]}},
         curves=[draw_curve(text, {text: [(0, 1.0)], "other": [(0, 1.0)]})],

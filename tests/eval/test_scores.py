@@ -23,7 +23,7 @@ from extract.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics.json").read_text(encoding="utf-8"))
 ENTRY = Score(bleu1=46.29, bleu2=35.33, bleu3=28.03, bleu4=23.09, rouge=45.27, signature="tok:none", n=642)
-KEYS = ["bleu1", "bleu2", "bleu3", "bleu4", "rouge", "signature", "n"]
+KEYS = ["bleu1", "bleu2", "bleu3", "bleu4", "rouge", "chrf", "wer", "more", "intervals", "signature", "signatures", "n"]
 
 settings_of_any_kind = st.builds(
     ScoreSettings,
@@ -52,7 +52,7 @@ def test_default_scores_are_those_of_neccam(corpus: str) -> None:
 def test_signature_covers_both_metrics() -> None:
     signature = score(golden_rows("zh_all"), ScoreSettings(level="char", final_dot="strip")).signature
     assert "smooth:none" in signature
-    assert signature.endswith("|level:char|dot:strip|rougeL:beta1.2")
+    assert signature.endswith("|level:char|dot:strip|unicode:keep|rougeL:beta1.2")
 
 
 def test_final_dot_moves_rouge_by_points() -> None:
