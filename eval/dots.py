@@ -81,7 +81,7 @@ def draw_dots(name: str, values: Sequence[Value]) -> Dots | None:
 
 def value_of(label: str, value: float, interval: Interval | None, n: int | None = None) -> Value:
     """A score with its interval, where it has one."""
-    return Value(label, value, interval and interval.low, interval and interval.high, n)
+    return Value(label, value, n=n) if interval is None else Value(label, value, interval.low, interval.high, n)
 
 
 def _in_words(value: Value) -> str:

@@ -12,9 +12,10 @@ from eval.dominance import draw_dominance
 from eval.gallery import choose
 from eval.predictions import Prediction, read_predictions
 from eval.report import SYSTEMS, Content, write_report
+from eval.settings import ScoreSettings
 from extract.errors import InputError
 from pipeline.run import Run
-from pipeline.scoring import read_results
+from pipeline.scoring import Results, read_results
 from pipeline.strips import read_strips
 from train.provenance import versions
 
@@ -62,6 +63,22 @@ def write_page(run: Run, rows: Sequence[str], stages: Sequence[str]) -> Path:
             attentions=_attentions(run, [row for row in main if row.id in chosen]),
             signers={clip.id: clip.signer for clip in clips if clip.signer is not None},
             provenance=_provenance(run, stages),
+        ),
+    )
+
+
+def write_page_of_files(path: Path, results: Results, scoring: ScoreSettings) -> Path:
+    """``report.html`` of anybody's predictions: what can be told without videos and models."""
+    return write_report(
+        path,
+        Content(
+            title=f"Scores of {', '.join(results.rows)}",
+            scores=results.scores,
+            sheets=results.sheets(),
+            slices=results.slices,
+            predictions=results.rows,
+            scoring=scoring,
+            provenance={"versions": versions(), "scoring": scoring.model_dump(mode="json")},
         ),
     )
 

@@ -20,12 +20,13 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from eval.predictions import Prediction, read_predictions, write_predictions
-from eval.settings import ReportSettings
+from eval.settings import ReportSettings, ScoreSettings
 from extract.frames import read_clip
 from pipeline.config import load_config
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
-from pipeline.page import write_page
+from pipeline.page import write_page, write_page_of_files
 from pipeline.run import Run
+from pipeline.scoring import score_files
 from pipeline.stages import rows, stages
 from pipeline.strips import draw_strip, read_strips
 
@@ -328,3 +329,19 @@ def test_the_report_is_made_where_the_videos_are_not(run: Run, page: Path, tmp_p
     assert "the videos were not at hand" in made
     assert "data-rate" not in made
     assert "url(data:image/png" in made  # the attention needs features only
+
+
+def test_anybodys_predictions_have_a_page_too(run: Run, tmp_path: Path) -> None:
+    files = [run.folder / f"predictions/{row}.jsonl" for row in ("stage2", "text_prior")]
+    settings = ScoreSettings(bootstrap=20)
+    results = score_files(files, settings, baseline="text_prior", dataset="phoenix14t", language="de_DE")
+    made = write_page_of_files(tmp_path / "report.html", results, settings).read_text()
+    for expected in (
+        "Scores of stage2, text_prior",
+        "Against text_prior",
+        "ours, stage 2",
+        "FLa-LLM",
+        "bestimmt</ins>",
+    ):
+        assert expected in made, expected
+    assert "the videos were not at hand" in made
