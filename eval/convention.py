@@ -26,6 +26,9 @@ def apply_convention(text: str, settings: ScoreSettings) -> str:
 
 def tokens(text: str, settings: ScoreSettings) -> list[str]:
     """The tokens that ``settings.level`` counts, of the text in the named convention."""
+    if settings.level == "word" and settings.final_dot == "keep" and settings.unicode == "keep":
+        # What is below, without joining words that are split again.
+        return (text.lower() if settings.lowercase else text).split()
     text = apply_convention(text, settings)
     if settings.level == "char":
         return [character for character in text if not character.isspace()]

@@ -50,6 +50,6 @@ def lcs_length(left: Sequence[str], right: Sequence[str]) -> int:
     everywhere = (1 << len(left)) - 1
     row = everywhere
     for token in right:
-        matches = row & positions.get(token, 0)
-        row = (row + matches | row - matches) & everywhere
+        if matches := row & positions.get(token, 0):
+            row = (row + matches | row - matches) & everywhere
     return len(left) - row.bit_count()

@@ -33,18 +33,18 @@ def ordered_rows(scores: Mapping[str, Score]) -> list[tuple[str, Score]]:
 
 
 def score_sheet(scores: Mapping[str, Score]) -> Sheet:
-    """Our rows: every metric, BLEU-4's interval and the number of clips, with every signature in the notes."""
+    """Our rows: every metric, half of BLEU-4's interval and the number of clips, with every signature in the notes."""
     entries = [entry for _, entry in ordered_rows(scores)]
     intervals = any("bleu4" in entry.intervals for entry in entries)
     further = [name for name in FURTHER if any(getattr(entry, name) is not None for entry in entries)]
     more = list(dict.fromkeys(name for entry in entries for name in entry.more))
-    columns = ("system", *METRICS, *(["B4, 95 %"] if intervals else []),
+    columns = ("system", *METRICS, *(["±"] if intervals else []),
                *({"chrf": "chrF", "wer": "WER"}[name] for name in further), *more, "n")  # fmt: skip
     rows = tuple(
         cells(
             label,
             *(two_decimals(value) for value in values_of(entry)),
-            *([spread(entry.intervals.get("bleu4"))] if intervals else []),
+            *([half_width(entry.intervals.get("bleu4"))] if intervals else []),
             *(two_decimals(getattr(entry, name)) for name in further),
             *(two_decimals(entry.more.get(name)) for name in more),
             str(entry.n),
@@ -167,6 +167,11 @@ def two_decimals(value: float | None) -> str:
 def spread(interval: Interval | None) -> str:
     """An interval as papers print it."""
     return "–" if interval is None else f"[{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def half_width(interval: Interval | None) -> str:
+    """Half of an interval's width, as sacreBLEU prints it after ±."""
+    return "–" if interval is None else f"{(interval.high - interval.low) / 2:.2f}"
 
 
 def p_value(value: float) -> str:

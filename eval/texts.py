@@ -200,8 +200,9 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) and "line" not in where else ""
-        refuse(f"{where}{line}", "JSON", f"{error}"[:200], "Write the file again.")
+        if isinstance(error, json.JSONDecodeError) and not re.search(r", line \d+$", where):
+            where = f"{where}, line {error.lineno}"
+        refuse(where, "JSON", f"{error}"[:200], "Write the file again.")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from eval.gathering import gather, share
 from eval.predictions import Prediction
 from extract.index import Clip
 from extract.store import Features, FeatureStore
@@ -39,6 +40,8 @@ def translate_split(
 ) -> list[Prediction]:
     """One prediction per clip of the split; one that is not ``translatable`` gets an empty hypothesis.
 
+    Processes that ``torchrun`` started share the work; each of them returns the whole split.
+
     Args:
         store: features made as those that the model learnt from; others are refused.
         shuffle_seed: give every clip the features of another one (the ``shuffled`` row); None: its own.
@@ -51,9 +54,10 @@ def translate_split(
         store.require(model.config.features)
     ids = translatable(model, store, clips)
     sources = ids if shuffle_seed is None else derange(ids, shuffle_seed)
-    features = store.load(sources)
+    mine, source_of = share(ids), dict(zip(ids, sources, strict=True))
+    features = store.load([source_of[id] for id in mine])
     texts = translate(model, tokenizer, features, beams=beams, max_length=max_length, on_clip=on_clip)
-    found = dict(zip(ids, texts, strict=True))
+    found = gather(dict(zip(mine, texts, strict=True)), ids)
     return [
         Prediction(clip.id, found[clip.id].text, clip.text, clip.n_frames, found[clip.id].score)
         if clip.id in found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -167,9 +167,11 @@ def score(
     references: Annotated[
         Path | None, typer.Option(help="A file of texts by id, or a clip index. Default: those beside the hypotheses.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of the clip index.")] = "test",
+    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the clip index.")] = "test",
     ids: Annotated[Path | None, typer.Option(help="One clip id per line, for files of one text per line.")] = None,
-    missing: Annotated[str, typer.Option(help="A clip without a hypothesis: error, or empty.")] = "error",
+    missing: Annotated[
+        Literal["error", "empty"], typer.Option(help="A clip without a hypothesis: error, or empty.")
+    ] = "error",
     baseline: Annotated[str | None, typer.Option(help="The system that the others are compared with.")] = None,
     test: Annotated[str | None, typer.Option(help="Behind p-values: bootstrap or randomisation.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="One more: see docs/scores.md. May be repeated.")] = None,
@@ -178,7 +180,9 @@ def score(
     ] = None,
     language: Annotated[str | None, typer.Option(help="mBART code, for numbers and function words.")] = None,
     level: Annotated[str | None, typer.Option(help="word or char; default: the config's, or word.")] = None,
-    form: Annotated[str | None, typer.Option("--format", help="latex, markdown or csv instead of tables.")] = None,
+    form: Annotated[
+        Literal["latex", "markdown", "csv"] | None, typer.Option("--format", help="Instead of tables for the terminal.")
+    ] = None,
     table: Annotated[list[str] | None, typer.Option(help="Only this table. May be repeated.")] = None,
     out: Out = None,
     overrides: Set = None,
@@ -188,11 +192,8 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Scores, intervals, comparisons and slices of an experiment, or of anybody's predictions."""
-    from pipeline.scoring import is_config, one_of, read_results, score_files, settings_of
+    from pipeline.scoring import is_config, read_results, score_files, settings_of
 
-    one_of("--missing", missing, ("error", "empty"))
-    one_of("--format", form, ("latex", "markdown", "csv"))
-    one_of("--split", split, ("train", "dev", "test"))
     chosen = [*(overrides or []), *([f"score.level={level}"] if level else []),
               *([f"score.test={test}"] if test else []), *([f"score.more={metric}"] if metric else [])]  # fmt: skip
     if len(sources) == 1 and is_config(sources[0]):

@@ -12,6 +12,7 @@ import typer
 from extract.errors import InputError, suggestion
 
 if TYPE_CHECKING:
+    from eval.sheet import Form
     from pipeline.scoring import Results
 
 
@@ -57,7 +58,7 @@ def show_scores(run: Any, as_json: bool) -> None:
 
 
 def show_results(
-    results: Results, form: str | None, tables: Sequence[str] | None, as_json: bool, out: Path | None = None
+    results: Results, form: Form | None, tables: Sequence[str] | None, as_json: bool, out: Path | None = None
 ) -> None:
     """Print every table, or those named, and write the files beside each other where ``out`` says.
 

@@ -194,7 +194,7 @@ def settings_of(
 
     if dataset is None:
         return score_settings({}, overrides), None
-    entry = locate(DataSettings(dataset=dataset), manifest).entry
+    entry = locate(DataSettings.model_validate({"dataset": dataset}), manifest).entry
     usual = {"level": entry.level, **entry.metrics.model_dump(exclude_none=True)}
     return score_settings(usual, overrides), entry.language
 
@@ -203,16 +203,6 @@ def is_config(source: str) -> bool:
     """Whether an argument of ``slt score`` names a config rather than predictions."""
     path = Path(source)
     return path.suffix in (".yaml", ".yml") or not (path.suffix or path.exists())
-
-
-def one_of(option: str, value: str | None, known: Sequence[str]) -> None:
-    """
-    Raises:
-        InputError: an option has none of its values.
-    """
-    if value is not None and value not in known:
-        remedy = suggestion(value, known)
-        raise InputError(option, expected=" or ".join(known), found=repr(value), remedy=remedy)
 
 
 def _read(path: Path, model: type[Any]) -> Any:

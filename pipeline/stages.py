@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from extract.store import FeatureStore
 
 ROWS = ("stage1", "stage2", "shuffled", "text_prior")
-CONTROLS = ("shuffled", "text_prior")
 FROM_PIXELS = ("pack", "visual", "extract")
 
 
@@ -167,6 +166,7 @@ def run_translate(run: Run, task: Task) -> Result:
     from eval.predictions import write_predictions
     from eval.translate import text_prior, translatable, translate_split
     from extract.store import FeatureStore
+    from train.processes import process_rank
 
     prepare_torch(run)
     settings = run.experiment.train.translate
@@ -186,7 +186,10 @@ def run_translate(run: Run, task: Task) -> Result:
                 predictions = translate_split(
                     model, tokenizer, store, clips, shuffle_seed=seed, on_clip=tick, **options
                 )
-        write_predictions(path, predictions)
+        if process_rank() == 0:
+            write_predictions(path, predictions)
+    if process_rank() > 0:
+        return Result([], None, "")  # of a process that translated its share
     absent = len(clips) - len(translatable(model, store, clips))
     said = f"{len(clips)} clips, beam {settings.beams}"
     said += (
@@ -204,7 +207,7 @@ def _score_inputs(run: Run) -> Mapping[str, Any]:
 def run_score(run: Run, task: Task) -> Result:
     """``scores.json``, ``comparison.json``, ``slices.json``: the whole test split is the denominator."""
     from eval.predictions import read_predictions
-    from eval.scores import complete
+    from eval.scores import CONTROLS, complete
     from eval.slices import Corpus
     from extract.index import ClipIndex
     from pipeline.scoring import score_rows

@@ -174,6 +174,14 @@ def test_convention_is_idempotent(text: str, settings: ScoreSettings) -> None:
     assert apply_convention(once, settings) == once
 
 
+@given(st.text(), settings_of_any_kind)
+def test_tokens_are_those_of_the_text_in_its_convention(text: str, settings: ScoreSettings) -> None:
+    conventional = apply_convention(text, settings)
+    assert "".join(tokens(text, settings)) == "".join(conventional.split())
+    if settings.level == "word":
+        assert tokens(text, settings) == conventional.split()
+
+
 @given(st.text())
 def test_characters_are_the_text_without_white_space(text: str) -> None:
     assert "".join(tokens(text, ScoreSettings(level="char"))) == "".join(text.split())

@@ -1,5 +1,8 @@
 """Translating a split from cached features, and the two sanity rows."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import MBartTokenizer
 
+from eval.gathering import gather
+from eval.predictions import read_predictions
 from eval.translate import derange, text_prior, translate_split
 from extract.errors import InputError
-from extract.index import Clip
+from extract.index import Clip, write_index
 from extract.store import FeatureStore
 from train.features import FeatureDataset, collate_features
 from train.labels import encode_targets
@@ -150,3 +155,49 @@ def test_progress_reaches_the_end(
     told: list[tuple[int, int]] = []
     translate_split(translator, tokenizer, store, CLIPS, on_clip=lambda *now: told.append(now), **OPTIONS)
     assert told == [(32, 38), (38, 38)]
+
+
+SHARED = """
+import os, sys
+from pathlib import Path
+from eval.predictions import write_predictions
+from eval.translate import translate_split
+from extract.index import ClipIndex
+from extract.store import FeatureStore
+from train.tokenizer import load_tokenizer
+from train.translator import SignTranslator
+
+folder = Path(sys.argv[1])
+model, tokenizer = SignTranslator.from_pretrained(folder / "model").eval(), load_tokenizer(folder / "model", "de_DE")
+clips, store = ClipIndex(folder / "index.parquet", "test").clips(), FeatureStore.open(sys.argv[2])
+for row, seed in (("own", None), ("shuffled", 3)):
+    rows = translate_split(model, tokenizer, store, clips, beams=5, max_length=8, shuffle_seed=seed)
+    write_predictions(folder / f"{row}-{os.environ['RANK']}.jsonl", rows)
+"""
+
+
+def test_two_processes_translate_what_one_does(
+    translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore, tmp_path: Path
+) -> None:
+    """Neither is a clip that a sampler would have padded with counted twice, nor is one dropped."""
+    translator.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    clips = CLIPS[:37]  # the shares are not of one size
+    write_index(tmp_path / "index.parquet", clips)
+    (tmp_path / "shared.py").write_text(SHARED)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*torchrun, tmp_path / "shared.py", tmp_path, store.location], check=True, capture_output=True, timeout=240,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    for row, seed in (("own", None), ("shuffled", 3)):
+        alone = translate_split(translator, tokenizer, store, clips, **OPTIONS, shuffle_seed=seed)
+        for rank in range(2):
+            together = read_predictions(tmp_path / f"{row}-{rank}.jsonl")
+            assert [(each.id, each.hypothesis) for each in together] == [(each.id, each.hypothesis) for each in alone]
+
+
+def test_shares_that_do_not_make_the_split_are_refused() -> None:
+    assert gather({"b": 2, "a": 1}, ["a", "b"]) == {"a": 1, "b": 2}
+    with pytest.raises(InputError, match="clip 'b': expected the clips of the split, found one too few"):
+        gather({"a": 1}, ["a", "b"])

@@ -54,7 +54,17 @@ def test_every_contract_file_is_there(finished: Path) -> None:
     ):  # fmt: skip
         assert (finished / name).is_file(), name
     scores = json.loads((finished / "scores.json").read_text())
-    assert set(scores["stage2"]) == {"bleu1", "bleu2", "bleu3", "bleu4", "rouge", "signature", "n"}
+    assert set(scores["stage2"]) >= {"bleu1", "bleu2", "bleu3", "bleu4", "rouge", "chrf", "wer", "signature", "n"}
+    comparison = json.loads((finished / "comparison.json").read_text())
+    assert set(comparison["systems"]["stage2"]) == {"bleu4", "chrf", "rouge"}
+    assert comparison["grounding"]["right_clip"] == scores["stage2"]["bleu4"]
+    slices = json.loads((finished / "slices.json").read_text())["systems"]
+    assert list(slices) == ["stage1", "stage2"]
+    assert {
+        kind: sum(part["n"] for part in parts) for kind, parts in slices["stage2"]["slices"].items()
+    } == dict.fromkeys(
+        ["sentence length", "clip length", "signer", "signer seen in train", "sentence seen in train", "rare words"], 12
+    )
     assert {row["n"] for row in scores.values()} == {12}
     assert not (finished / "work").exists() or not list((finished / "work").iterdir())
     predictions = [json.loads(line) for line in (finished / "predictions/stage2.jsonl").read_text().splitlines()]
@@ -253,13 +263,41 @@ def test_gc_spares_the_young_and_removes_the_old(copy: Path) -> None:
 def test_score_of_any_predictions_file(finished: Path, tmp_path: Path) -> None:
     path = finished / "predictions/stage2.jsonl"
     measured = json.loads(slt("score", path, "--level", "word", "--json").stdout)
-    assert measured == json.loads((finished / "scores.json").read_text())["stage2"]
-    by_character = json.loads(slt("score", path, "--level", "char", "--json").stdout)
-    assert "level:char" in by_character["signature"]
+    assert measured["scores"]["stage2"] == json.loads((finished / "scores.json").read_text())["stage2"]
     wrong = slt("score", path, "--level", "wrd", code=2)
     assert "Did you mean 'word'" in wrong.stderr
     (tmp_path / "x.jsonl").write_text("{}\n")
     assert "x.jsonl, line 1" in slt("score", tmp_path / "x.jsonl", code=2).stderr
+
+
+def test_score_of_systems_against_the_index(finished: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (finished / "predictions/stage2.jsonl").read_text().splitlines()]
+    better = tmp_path / "better.csv"
+    better.write_text("id,hypothesis\n" + "".join(f'{row["id"]},"{row["reference"]}"\n' for row in rows[1:]))
+    words = [finished / "predictions/stage2.jsonl", better, "--references", finished / "index.parquet",
+             "--baseline", "stage2", "--dataset", "phoenix14t"]  # fmt: skip
+    assert f"{rows[0]['id']}" in slt("score", *words, code=2).stderr
+    done = slt("score", *words, "--missing", "empty", "--out", tmp_path / "out", "--json", code=3)
+    results = json.loads(done.stdout)
+    assert results["missing"] == {"better": 1}
+    assert results["scores"]["better"]["n"] == 12
+    assert results["comparison"]["systems"]["better"]["rouge"]["difference"] > 50
+    assert results["slices"]["language"] == "de_DE"
+    assert sum(part["n"] for part in results["slices"]["systems"]["better"]["slices"]["signer seen in train"]) == 12
+    assert json.loads((tmp_path / "out/scores.json").read_text()) == results["scores"]
+    latex = slt("score", *words, "--missing", "empty", "--format", "latex", "--table", "published", code=3).stdout
+    assert "ours, better" in latex
+    assert latex.count("\\begin{table}") == 1
+    assert slt("score", *words, "--missing", "empty", "--table", "tabel", code=2).stderr.startswith("error: --table")
+    other_split = slt("score", *words, "--split", "dev", code=2).stderr
+    assert "stage2.jsonl, line 1: expected an id of the references" in other_split
+    assert "of split 'test'" in other_split
+
+
+def test_score_of_a_config_prints_every_table(finished: Path) -> None:
+    done = slt("score", "tiny", "--out", finished, *places(finished / "corpus"), "--format", "markdown")
+    for title in ("Scores", "Does it look?", "Against stage 1", "Slices of stage 2", "Words of stage 2"):
+        assert f"**{title}**" in done.stdout
 
 
 @pytest.mark.parametrize(

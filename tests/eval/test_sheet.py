@@ -1,0 +1,70 @@
+"""Tables in LaTeX, Markdown and CSV, read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import get_args
+
+import pytest
+
+from eval.scores import Interval, Score
+from eval.sheet import BEST, BEST_GLOSS_FREE, DIFFERENT, Cell, Form, Sheet, cells, export
+from eval.table import published_sheet, score_sheet
+
+ENTRY = Score(
+    bleu1=46.29, bleu2=35.33, bleu3=28.03, bleu4=23.09, rouge=45.27, chrf=40.1, wer=70.25, more={"twostream": 44.0},
+    intervals={"bleu4": Interval(low=21.0, high=25.5)}, signature="tok:none|rougeL:beta1.2", n=642,
+)  # fmt: skip
+SHEET = Sheet(
+    "odd", "50 % of A & B", ("system", "n_1"),
+    (
+        (cells("a|b", "1.00"),),
+        ((Cell("x_y <z>"), Cell("2.00", BEST_GLOSS_FREE + BEST)), (Cell("w"), Cell("3.00", DIFFERENT, "why"))),
+    ),
+    ("A note.",),
+)  # fmt: skip
+
+
+def test_csv_is_read_back_with_marks_in_a_column_of_their_own() -> None:
+    rows = list(csv.reader(io.StringIO(export(SHEET, "csv"))))
+    assert rows[0] == ["system", "n_1", "marks"]
+    assert [row[:2] for row in rows[1:]] == [["a|b", "1.00"], ["x_y <z>", "2.00"], ["w", "3.00"]]
+    assert rows[2][2] == "n_1: best gloss-free, best of all"
+    assert rows[3][2].endswith("not in the running, why")
+
+
+def test_markdown_has_as_many_cells_in_every_row() -> None:
+    lines = export(SHEET, "markdown").splitlines()
+    table = [line.replace("\\|", "") for line in lines if line.startswith("|")]
+    assert {line.count("|") for line in table} == {3}
+    assert "| x_y &lt;z> | **<ins>2.00</ins>** |" in lines
+    assert "| w | 3.00‡ |" in lines
+    assert "w: why  " in lines
+
+
+def test_latex_escapes_and_marks() -> None:
+    text = export(SHEET, "latex")
+    assert r"a\textbar{}b & 1.00 \\" in text
+    assert r"x\_y $<$z$>$ & \textbf{\underline{2.00}} \\" in text
+    assert r"w & 3.00$^\ddagger$ \\" in text
+    assert r"50 \% of A \& B" in text
+    assert text.count(r"\midrule") == 2
+    assert {line.count("&") - line.count(r"\&") for line in text.splitlines() if line.endswith(r"\\")} == {1}
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+def test_every_table_has_every_form(form: Form) -> None:
+    for sheet in (score_sheet({"stage2": ENTRY, "shuffled": ENTRY}), published_sheet("phoenix14t", {"stage2": ENTRY})):
+        text = export(sheet, form)
+        assert text.endswith("\n")
+        assert "23.09" in text
+        assert form == "csv" or sheet.title.split()[0] in text
+
+
+def test_score_sheet_shows_every_metric() -> None:
+    sheet = score_sheet({"stage2": ENTRY})
+    assert sheet.columns == ("system", "ROUGE", "B1", "B2", "B3", "B4", "±", "chrF", "WER", "twostream", "n")
+    assert [cell.text for cell in sheet.rows[0]] == [
+        "stage 2", "45.27", "46.29", "35.33", "28.03", "23.09", "2.25", "40.10", "70.25", "44.00", "642",
+    ]  # fmt: skip
