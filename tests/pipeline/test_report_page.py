@@ -222,10 +222,12 @@ def test_a_narrow_window_is_never_wider_than_itself(browser: webdriver.Chrome, w
     browser.execute_script(
         "for (const card of document.querySelectorAll('.card')) card.style.contentVisibility = 'visible'"
     )
-    wide, room = browser.execute_script(
-        "const page = document.documentElement; return [page.scrollWidth, page.clientWidth]"
-    )
-    assert wide <= room <= width
+    assert fits(browser)
+
+
+def fits(browser: webdriver.Chrome) -> bool:
+    """Whether nothing has to be scrolled sideways."""
+    return bool(browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -293,7 +295,7 @@ def test_without_script_all_of_it_can_be_read(browser: webdriver.Chrome, page: P
 
 def test_every_part_is_there(browser: webdriver.Chrome, run: Run) -> None:
     headings = [heading.text for heading in browser.find_elements(By.TAG_NAME, "h2")]
-    assert headings == ["Scores", "Training curves", "Dominance", "Lengths", "Clips", "Provenance"]
+    assert headings == ["Scores", "Slices", "Training curves", "Dominance", "Lengths", "Clips", "Provenance"]
     assert len(browser.find_elements(By.CSS_SELECTOR, "[aria-labelledby=dominance] figure")) == 3
     marked = browser.find_elements(By.CSS_SELECTOR, ".card ins")
     assert {mark.text for mark in marked if mark.is_displayed()} >= {"bestimmt"}
@@ -331,11 +333,16 @@ def test_the_report_is_made_where_the_videos_are_not(run: Run, page: Path, tmp_p
     assert "url(data:image/png" in made  # the attention needs features only
 
 
-def test_anybodys_predictions_have_a_page_too(run: Run, tmp_path: Path) -> None:
+def test_anybodys_predictions_have_a_page_too(chromium: webdriver.Chrome, run: Run, tmp_path: Path) -> None:
     files = [run.folder / f"predictions/{row}.jsonl" for row in ("stage2", "text_prior")]
     settings = ScoreSettings(bootstrap=20)
     results = score_files(files, settings, baseline="text_prior", dataset="phoenix14t", language="de_DE")
-    made = write_page_of_files(tmp_path / "report.html", results, settings).read_text()
+    path = write_page_of_files(tmp_path / "report.html", results, settings)
+    look(chromium, 320)
+    chromium.get(path.as_uri())
+    assert fits(chromium)
+    assert chromium.get_log("browser") == []
+    made = path.read_text()
     for expected in (
         "Scores of stage2, text_prior",
         "Against text_prior",
