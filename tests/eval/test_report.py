@@ -309,21 +309,29 @@ def test_dominance_figure(tmp_path: Path) -> None:
     path = tmp_path / "joint.dominance.parquet"
     steps = 1000
     rows = [
-        {"step": step, "group": group, "gradient_norm": norm / (1 + step), "parameter_norm": 10 + norm * step / steps}
+        {"step": step, "group": group, "gradient_norm": norm / (1 + step), "parameter_norm": 10 + norm * step / steps,
+         "update_ratio": 0.01 if step % 10 == 0 else None}
         for step in range(steps)
-        for group, norm in (("encoder.last", 0.1), ("language_model.last", 2.0))
-    ]
-    rows[5]["gradient_norm"] = None
+        for group, norm in (("encoder.last", 0.1), ("lm.last", 2.0), ("adapter", 1.0))
+    ]  # fmt: skip
+    rows[3]["gradient_norm"] = None
     pq.write_table(pa.Table.from_pylist(rows), path)
-    gradients, parameters, moved = draw_dominance("joint training", path)
-    assert [line.label for line in gradients.lines] == ["encoder.last", "language_model.last"]
-    assert "language_model.last: 300 points" in gradients.summary.replace("gradient norm, ", "")
+    drawn = draw_dominance("joint training", path)
+    gradients, parameters, moved, updates = drawn[:4]  # of the last layers
+    assert [line.label for line in gradients.lines] == ["encoder.last", "lm.last"]
+    assert [line.label for line in drawn[4].lines] == ["adapter"]
+    assert len(drawn) == 8
+    assert "lm.last: 300 points, first 0.8333," in gradients.summary  # the median of 2, 1, 2/3 and 1/2
+    assert "encoder.last: 300 points, first 0.02917," in gradients.summary  # of 1/10, 1/30, 1/40, 1/50
     assert parameters.summary.count("lowest 10,") == 2
     ends = [part.partition("highest ")[2] for part in moved.summary.split("; ")]
     assert [round(float(end)) for end in ends] == [1, 20]  # per cent
-    _, page = written(tmp_path, dominance=[gradients, parameters, moved])
-    assert "joint training: gradient norm" in page.text
+    assert updates.summary.count("100 points, first 0.01, last 0.01") == 2
+    _, page = written(tmp_path, dominance=drawn)
+    assert "joint training, last layers: gradient norm" in page.text
     assert ("a", {"href": "#dominance"}) in page.tags
+    pq.write_table(pa.Table.from_pylist(rows).drop_columns(["update_ratio"]), path)
+    assert len(draw_dominance("joint training", path)) == 6
 
 
 @pytest.mark.parametrize("table", [{"step": [1], "group": ["a"]}, {"step": ["x"], "group": ["a"]}, None])

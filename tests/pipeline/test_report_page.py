@@ -51,7 +51,7 @@ def run(finished_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     log = [
         {"step": step, "group": group, "gradient_norm": 1 / (1 + step), "parameter_norm": 3.0 + step}
         for step in range(9)
-        for group in ("encoder", "language_model")
+        for group in ("encoder.last", "lm.last")
     ]
     pq.write_table(pa.Table.from_pylist(log), out / "logs/finetune.dominance.parquet")
     places = [f"data.root={corpus / DATASET_FOLDER}", f"train.lm.text={corpus / TEXT_FILE}", "report.clips=3"]
@@ -345,7 +345,7 @@ def test_anybodys_predictions_have_a_page_too(chromium: webdriver.Chrome, run: R
     made = path.read_text()
     for expected in (
         "Scores of stage2, text_prior",
-        "Against text_prior",
+        "Against text prior",
         "ours, stage 2",
         "FLa-LLM",
         "bestimmt</ins>",
