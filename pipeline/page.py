@@ -62,7 +62,7 @@ def write_page(run: Run, rows: Sequence[str], stages: Sequence[str]) -> Path:
             strips=dict(read_strips(run, [places[id] for id in chosen if id in places], settings)),
             attentions=_attentions(run, [row for row in main if row.id in chosen]),
             signers={clip.id: clip.signer for clip in clips if clip.signer is not None},
-            provenance=_provenance(run, stages),
+            provenance={**_provenance(run, stages), "signatures": _signatures(results)},
         ),
     )
 
@@ -78,7 +78,11 @@ def write_page_of_files(path: Path, results: Results, scoring: ScoreSettings) ->
             slices=results.slices,
             predictions=results.rows,
             scoring=scoring,
-            provenance={"versions": versions(), "scoring": scoring.model_dump(mode="json")},
+            provenance={
+                "versions": versions(),
+                "scoring": scoring.model_dump(mode="json"),
+                "signatures": _signatures(results),
+            },
         ),
     )
 
@@ -122,6 +126,20 @@ def _last_phase(log: list[dict[str, float]]) -> list[dict[str, float]]:
     return log[starts[-1] :] if starts else log
 
 
+def _features(run: Run) -> Mapping[str, Any] | None:
+    """What the fingerprint is computed of; None where the features are not at hand."""
+    from extract.store import FeatureStore
+
+    try:
+        return FeatureStore.open(run.store("test")).provenance
+    except InputError:
+        return None
+
+
+def _signatures(results: Results) -> dict[str, dict[str, str]]:
+    return {name: {"bleu, rouge": score.signature, **score.signatures} for name, score in results.scores.items()}
+
+
 def _provenance(run: Run, stages: Sequence[str]) -> dict[str, Any]:
     """Where every figure comes from: each stage's inputs, results and counts, as its record has them."""
     finetuned = run.records.read("finetune")
@@ -130,6 +148,7 @@ def _provenance(run: Run, stages: Sequence[str]) -> dict[str, Any]:
     return {
         "dataset": run.dataset.name,
         "feature fingerprint": features.get("fingerprint"),
+        "features": _features(run),
         "versions": versions(),
         "config": run.experiment.model_dump(mode="json"),
         **{

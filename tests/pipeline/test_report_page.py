@@ -301,7 +301,14 @@ def test_every_part_is_there(browser: webdriver.Chrome, run: Run) -> None:
     assert {mark.text for mark in marked if mark.is_displayed()} >= {"bestimmt"}
     record = json.loads((run.folder / "state/extract.json").read_text())
     assert record["result"]["fingerprint"] in browser.page_source
-    assert browser.page_source.count("torch") >= 1
+    named = [name.text for name in browser.find_elements(By.CSS_SELECTOR, ".provenance dt")]
+    assert named == [
+        "dataset", "feature fingerprint", "features", "versions", "config", "stage index", "stage lm", "stage visual",
+        "stage extract", "stage finetune", "stage translate", "stage score", "signatures",
+    ]  # fmt: skip
+    told = browser.find_element(By.CSS_SELECTOR, ".provenance").get_attribute("textContent") or ""
+    for expected in ('"torch": ', '"keep_every": 4', "nc:6|nw:0", '"weights": '):
+        assert expected in told, expected
     assert len(page_bytes := (run.folder / "report.html").read_bytes()) < 1_000_000, len(page_bytes)
 
 
