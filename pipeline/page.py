@@ -144,7 +144,8 @@ def _provenance(run: Run, stages: Sequence[str]) -> dict[str, Any]:
     """Where every figure comes from: each stage's inputs, results and counts, as its record has them."""
     finetuned = run.records.read("finetune")
     features = {**finetuned.inputs.get("extract", {}), **finetuned.inputs.get("features", {})} if finetuned else {}
-    records = {stage: record for stage in stages if (record := run.records.read(stage))}
+    before = [stage for stage in stages if stage != "report"]
+    records = {stage: record for stage in before if (record := run.records.read(stage))}
     return {
         "dataset": run.dataset.name,
         "feature fingerprint": features.get("fingerprint"),
