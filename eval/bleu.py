@@ -3,52 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sacrebleu.metrics import BLEU
 
-from eval.convention import apply_convention, convention_signature, tokens
+from eval.convention import apply_convention, tokens
 from eval.settings import ScoreSettings
-from extract.errors import InputError
 
 ORDERS = (1, 2, 3, 4)
 
 
-@dataclass(frozen=True)
-class Bleu:
-    """Cumulative BLEU-1..4, x100, which never travel without the signature of how they were computed."""
-
-    orders: tuple[float, ...]
-    signature: str
-
-
-def bleu(hypotheses: Sequence[str], references: Sequence[str], settings: ScoreSettings) -> Bleu:
-    """BLEU-n = brevity penalty x geometric mean of the 1..n-gram precisions, counted over all sentences.
-
-    Papineni et al. 2002, section 2.3, as sacreBLEU computes it (Post 2018); one reference per hypothesis.
-    Tokenizer and smoothing ``none`` give neccam/slt's BLEU, ``13a`` and ``exp`` GFSLT-VLP's.
-
-    Raises:
-        InputError: no sentences, or not as many hypotheses as references (sacreBLEU would cut the longer).
-    """
-    if len(hypotheses) != len(references) or not hypotheses:
-        raise InputError(
-            "BLEU",
-            expected="as many hypotheses as references, at least one",
-            found=f"{len(hypotheses)} and {len(references)}",
-            remedy="Score the whole split: an absent clip is an empty hypothesis.",
-        )
-    metric = ConventionBleu(settings)
-    counted = metric.corpus_score(hypotheses, [references])
-    sums = [counted.sys_len, counted.ref_len, *counted.counts, *counted.totals]
-    return Bleu(
-        orders=tuple(bleu_of_counts(sums, order, settings.smoothing) for order in ORDERS),
-        signature=f"{metric.get_signature()}|{convention_signature(settings)}",
-    )
-
-
 class ConventionBleu(BLEU):
-    """sacreBLEU's BLEU-4 of texts as they are given: it applies the settings' convention itself."""
+    """sacreBLEU's BLEU-4 of texts as they are given: it applies the settings' convention itself.
+
+    Tokenizer and smoothing ``none`` give neccam/slt's BLEU, ``13a`` and ``exp`` GFSLT-VLP's.
+    """
 
     def __init__(self, settings: ScoreSettings) -> None:
         super().__init__(
@@ -65,8 +33,12 @@ class ConventionBleu(BLEU):
 
 
 def bleu_of_counts(sums: Sequence[float], order: int, smoothing: str) -> float:
-    """BLEU-``order``, x100, of sacreBLEU's ten statistics summed over sentences: lengths of hypotheses and references,
-    matching n-grams of the four orders, n-grams of the four orders.
+    """BLEU-``order``, x100: brevity penalty x geometric mean of the n-gram precisions up to that order (Papineni et al.
+    2002, section 2.3; Post 2018).
+
+    Args:
+        sums: sacreBLEU's ten statistics summed over sentences: lengths of hypotheses and references, matching n-grams
+            of the four orders, n-grams of the four orders.
 
     The counts of an order do not depend on the highest: a corpus is tokenised and counted once for all of them.
     """

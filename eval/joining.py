@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -9,6 +10,7 @@ from eval.lines import refuse
 from eval.predictions import Prediction
 from eval.texts import Text
 from extract.errors import suggestion
+from extract.index import SPLITS
 
 Missing = Literal["error", "empty"]
 """What a clip of the references without a hypothesis is: an error, or an empty hypothesis."""
@@ -31,7 +33,7 @@ def join(
         InputError: naming the first offending line: a hypothesis that no reference has, or has in other letters only;
             ids on one side alone; a reference beside the hypothesis that differs; a missing clip.
     """
-    hypotheses, references = _numbered(hypotheses, references)
+    hypotheses, references = _numbered(_without_split(hypotheses, references), _without_split(references, hypotheses))
     by_id = {text.id or "": text for text in references}
     given = {text.id or "": text for text in hypotheses}
     folded = {id.casefold(): id for id in by_id}
@@ -74,6 +76,17 @@ def own_references(hypotheses: Sequence[Text]) -> list[Prediction]:
                    "If they are two clips, name the references with --references.")  # fmt: skip
         rows.append(Prediction(id, text.text, text.reference, text.n_frames, text.score))
     return rows
+
+
+def _without_split(texts: Sequence[Text], others: Sequence[Text]) -> Sequence[Text]:
+    """Ids as the others have them where these alone are all of the form ``test/NAME``, as neccam/slt's files are."""
+
+    def prefixed(side: Sequence[Text]) -> bool:
+        return all(text.id is not None and text.id.partition("/")[0] in SPLITS and "/" in text.id for text in side)
+
+    if not prefixed(texts) or prefixed(others):
+        return texts
+    return [dataclasses.replace(text, id=(text.id or "").partition("/")[2]) for text in texts]
 
 
 def _numbered(hypotheses: Sequence[Text], references: Sequence[Text]) -> tuple[list[Text], list[Text]]:

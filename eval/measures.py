@@ -6,7 +6,7 @@ short row of numbers, and its score is a function of their sum. Resampling, slic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,8 +173,3 @@ def _means(score: Callable[[str, str], float]) -> SentenceRows:
         return [[score(*pair), 1.0] for pair in zip(hypotheses, references, strict=True)]
 
     return rows
-
-
-def names(counts: Mapping[str, Counts]) -> list[str]:
-    """Names of the metrics of systems that were counted alike."""
-    return list(next(iter(counts.values())).scores())

@@ -8,26 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from extract.errors import InputError
-
-
-def rouge_l(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[str]], *, beta: float = 1.2) -> float:
-    """Mean sentence ROUGE-L, x100, of n tokenised hypotheses against one tokenised reference each.
-
-    Raises:
-        InputError: no sentences, or not as many hypotheses as references.
-    """
-    if len(hypotheses) != len(references) or not hypotheses:
-        raise InputError(
-            "ROUGE",
-            expected="as many hypotheses as references, at least one",
-            found=f"{len(hypotheses)} and {len(references)}",
-            remedy="Score the whole split: an absent clip is an empty hypothesis.",
-        )
-    pairs = zip(hypotheses, references, strict=True)
-    scores = [sentence_rouge_l(hypothesis, reference, beta=beta) for hypothesis, reference in pairs]
-    return 100 * sum(scores) / len(scores)
-
 
 def sentence_rouge_l(hypothesis: Sequence[str], reference: Sequence[str], *, beta: float = 1.2) -> float:
     """ROUGE-L F of one sentence, 0..1; 0 where either side is empty, so that an empty hypothesis counts."""

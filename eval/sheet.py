@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -67,7 +68,7 @@ def rich_table(sheet: Sheet) -> Table:
     """For the terminal."""
     table = Table(title=Text(sheet.title), title_justify="left", caption_justify="left")
     for place, column in enumerate(sheet.columns):
-        table.add_column(Text(column), justify="right" if is_numeric(sheet, place) else "left")
+        table.add_column(Text(column), justify="right" if is_numeric(sheet, place) else "left", overflow="fold")
     for group in sheet.groups:
         for row in group:
             table.add_row(*(Text(cell.text + cell.marks) for cell in row))
@@ -106,10 +107,15 @@ def _latex(sheet: Sheet) -> str:
         r"\bottomrule",
         r"\end{tabular}",
         rf"\caption{{{caption}}}",
-        rf"\label{{tab:{sheet.name}}}",
+        rf"\label{{tab:{_slug(sheet.title)}}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _slug(title: str) -> str:
+    """A title as the name of a label: ``slices-of-stage-2``."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def _markdown(sheet: Sheet) -> str:

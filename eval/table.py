@@ -20,6 +20,7 @@ COMPARISON_NOTE = (
 )
 METRICS = ("ROUGE", "B1", "B2", "B3", "B4")
 FURTHER = ("chrf", "wer")
+INTERVAL_NOTE = "± half the width of the 95 % bootstrap interval of BLEU-4."
 SLICE_NOTE = "A slice of few clips says little: see its interval."
 TOP = 10
 """Confusions and numbers of each kind in a table; the file has more."""
@@ -51,7 +52,8 @@ def score_sheet(scores: Mapping[str, Score]) -> Sheet:
         )
         for label, entry in ordered_rows(scores)
     )
-    return Sheet("scores", "Scores", columns, (rows,), (*signatures(scores), *control_note(scores)))
+    notes = (*signatures(scores), *([INTERVAL_NOTE] if intervals else []), *control_note(scores))
+    return Sheet("scores", "Scores", columns, (rows,), notes)
 
 
 def score_table(scores: Mapping[str, Score]) -> Table:

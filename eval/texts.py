@@ -50,7 +50,7 @@ def read_texts(path: Path, role: Role, ids: Path | None = None) -> list[Text]:
 
     Args:
         role: whose names of keys and columns are looked for first.
-        ids: a file of one id per line, for a file of one text per line.
+        ids: a file of one id per line, for a file of one text per line; a file that has ids of its own keeps them.
 
     Raises:
         InputError: naming file and line: what ``read_lines`` refuses, damaged JSON or rows, no known key or column, an
@@ -67,7 +67,7 @@ def read_texts(path: Path, role: Role, ids: Path | None = None) -> list[Text]:
         texts = list(_objects(path, read_pickle(path, plain=True), role))
     else:
         texts = _plain(path)
-    if ids is not None:
+    if ids is not None and all(text.id is None for text in texts):
         texts = _with_ids(path, texts, ids)
     _check_ids(texts)
     return texts
@@ -82,8 +82,6 @@ def _plain(path: Path) -> list[Text]:
 
 def _with_ids(path: Path, texts: list[Text], ids: Path) -> list[Text]:
     given = read_lines(ids)
-    if any(text.id is not None for text in texts):
-        refuse(path, "one text per line, without ids, beside --ids", "ids of its own", "Leave --ids away.")
     if len(given) != len(texts):
         short, long = sorted((len(given), len(texts)))
         longer = ids if len(given) > len(texts) else path

@@ -148,11 +148,15 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, stream: _Limited, plain: bool) -> None:
         super().__init__(stream, encoding="latin1")
-        self._known: dict[tuple[str, str], Any] = {}
+        # Bound methods: unlike functions and classes, they have no attributes that a pickle could set.
+        self._known: dict[tuple[str, str], Any] = {
+            ("collections", "defaultdict"): self._default_dict,
+            ("builtins", "dict"): "dict",
+            ("__builtin__", "dict"): "dict",
+        }
         if plain:
             return
-        # Bound methods: unlike functions and classes, they have no attributes that a pickle could set.
-        self._known = {
+        self._known |= {
             ("collections", "OrderedDict"): self._ordered_dict,
             ("_codecs", "encode"): self._encode,
             ("numpy", "ndarray"): "ndarray",
@@ -185,6 +189,10 @@ class _Unpickler(pickle._Unpickler):
         if (module, name) not in self._known:
             raise pickle.UnpicklingError(f"a call of {reprlib.repr(module)[1:-1]}.{reprlib.repr(name)[1:-1]}")
         return self._known[module, name]
+
+    def _default_dict(self, factory: Any = None) -> dict[Any, Any]:
+        """What has been read gets no defaults any more."""
+        return {}
 
     def _ordered_dict(self) -> OrderedDict[Any, Any]:
         return OrderedDict()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from extract.errors import InputError, SltError, suggestion
-from pipeline import data, features
+from pipeline import data, features, grounding, score
 from pipeline.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
-from pipeline.printing import print_json, show_results, show_scores, show_states
+from pipeline.printing import print_json, show_scores, show_states
 
 app = typer.Typer(
     help="Sign videos to text without glosses: visual initialing, cached features, LLM fine-tuning, scores.",
@@ -159,65 +159,8 @@ def extract(
     _single("extract", run, force or retry_failed, dry_run, as_json)
 
 
-@app.command()
-def score(
-    sources: Annotated[
-        list[str], typer.Argument(help="A config, or a file of predictions per system: jsonl, json, csv, tsv, lines.")
-    ],
-    references: Annotated[
-        Path | None, typer.Option(help="A file of texts by id, or a clip index. Default: those beside the hypotheses.")
-    ] = None,
-    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the clip index.")] = "test",
-    ids: Annotated[Path | None, typer.Option(help="One clip id per line, for files of one text per line.")] = None,
-    missing: Annotated[
-        Literal["error", "empty"], typer.Option(help="A clip without a hypothesis: error, or empty.")
-    ] = "error",
-    baseline: Annotated[str | None, typer.Option(help="The system that the others are compared with.")] = None,
-    test: Annotated[str | None, typer.Option(help="Behind p-values: bootstrap or randomisation.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="One more: see docs/scores.md. May be repeated.")] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Of the manifest: its level, its tokenizer, its published results.")
-    ] = None,
-    language: Annotated[str | None, typer.Option(help="mBART code, for numbers and function words.")] = None,
-    level: Annotated[str | None, typer.Option(help="word or char; default: the config's, or word.")] = None,
-    form: Annotated[
-        Literal["latex", "markdown", "csv"] | None, typer.Option("--format", help="Instead of tables for the terminal.")
-    ] = None,
-    table: Annotated[list[str] | None, typer.Option(help="Only this table. May be repeated.")] = None,
-    out: Out = None,
-    overrides: Set = None,
-    manifest: Manifest = None,
-    force: Force = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Scores, intervals, comparisons and slices of an experiment, or of anybody's predictions."""
-    from pipeline.scoring import is_config, read_results, score_files, settings_of
-
-    chosen = [*(overrides or []), *([f"score.level={level}"] if level else []),
-              *([f"score.test={test}"] if test else []), *([f"score.more={metric}"] if metric else [])]  # fmt: skip
-    if len(sources) == 1 and is_config(sources[0]):
-        run = open_run(sources[0], out, chosen, manifest)
-        if dry_run or (as_json and not form):
-            _single("score", run, force, dry_run, as_json)
-        code = _executed("score", run, force)
-        show_results(read_results(run.folder, run.dataset.name), form, table, as_json=False)
-        raise typer.Exit(code)
-    paths = [Path(source) for source in sources]
-    settings, spoken = settings_of(dataset, manifest, chosen)
-    if dry_run:
-        typer.echo(f"{', '.join(sources)} would be scored: {settings.model_dump_json()}")
-        return
-    results = score_files(
-        paths, settings, references=references, split=split, ids=ids, missing=missing, baseline=baseline,
-        dataset=dataset, language=language or spoken,
-    )  # fmt: skip
-    show_results(results, form, table, as_json, out)
-    if out is not None:
-        from pipeline.page import write_page_of_files
-
-        typer.echo(f"report: {write_page_of_files(out / 'report.html', results, settings)}", err=True)
-    raise typer.Exit(SOME_FAILED if results.missing else 0)
+app.command()(score.score)
+app.command()(grounding.grounding)
 
 
 @app.command()
@@ -274,8 +217,9 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
     if dry_run:
         show_states(run, as_json, only=name)
         return
-    failed = _executed(name, run, force)
+    run.execute(listed, Bars(), only=name, force=force)
     record = run.records.read(name)
+    failed = record.failed
     if as_json:
         told = {"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed}
         print_json({**told, "figures": record.figures} if record.figures else told)
@@ -285,14 +229,6 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
             f"{', '.join(str(run.records.located(o)) for o in record.outputs)}; next stage: {later[0]}", err=True
         )
     raise typer.Exit(SOME_FAILED if failed else 0)
-
-
-def _executed(name: str, run: Any, force: bool) -> int:
-    """Run one stage unless it is up to date; clips that failed in it."""
-    from pipeline.stages import stages
-
-    run.execute(stages(run.experiment), Bars(), only=name, force=force)
-    return int(run.records.read(name).failed)
 
 
 def _write_corpus(folder: Path, preset: str, seed: int, layout: str = "phoenix14t") -> Path:

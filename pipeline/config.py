@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from eval.settings import ReportSettings, ScoreSettings
 from extract.errors import InputError, SltError, suggestion
+from extract.manifest import DatasetEntry
 from extract.settings import DataSettings, EncoderSettings, ExtractSettings, FrameSettings, PackSettings, Settings
 from train.settings import TrainSettings
 
@@ -81,6 +82,16 @@ def _find(config: str | Path) -> Path:
         return shipped[str(config)]
     raise InputError(config, expected="a config file or the name of a shipped one", found="neither",
                      remedy=suggestion(str(config), shipped))  # fmt: skip
+
+
+def usual_scoring(entry: DatasetEntry) -> dict[str, Any]:
+    """What the manifest says of how a dataset is scored: settings of scores and their values."""
+    usual: dict[str, Any] = {"level": entry.level, **entry.metrics.model_dump(exclude_none=True)}
+    if entry.text.case == "lower":  # the references are; so must the hypotheses be
+        usual["lowercase"] = True
+    if entry.text.final_dot == "strip":
+        usual["final_dot"] = "strip"
+    return usual
 
 
 def score_settings(base: Mapping[str, Any], overrides: Sequence[str] = ()) -> ScoreSettings:

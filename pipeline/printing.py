@@ -85,7 +85,9 @@ def show_results(
         for sheet in chosen:
             Console().print(rich_table(sheet))
     else:
-        typer.echo("\n".join(export(sheet, form) for sheet in chosen), nl=False)
+        titled = form == "csv" and len(chosen) > 1  # the other forms have their titles in them
+        texts = [(f"# {sheet.title}\n" if titled else "") + export(sheet, form) for sheet in chosen]
+        typer.echo("\n".join(texts), nl=False)
 
 
 def print_json(value: Any) -> None:

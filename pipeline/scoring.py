@@ -143,19 +143,25 @@ def score_files(
     corpus: Corpus | None = None
     rows: dict[str, list[Prediction]] = {}
     absent: dict[str, int] = {}
+    splits: dict[str, str] = {}
     if references is None:
-        rows = {name: own_references(texts) for name, texts in given.items()}
+        # The first system's own, which the others must agree with.
+        first = next(iter(given.values()))
+        named = zip(own_references(first), first, strict=True)
+        wanted = [dataclasses.replace(text, id=row.id, text=row.reference) for row, text in named]
+    elif references.suffix == ".parquet":
+        wanted, corpus, splits, spoken = _from_index(references, split)
+        language = language or spoken
     else:
-        if references.suffix == ".parquet":
-            wanted, corpus, splits, spoken = _from_index(references, split)
-            language = language or spoken
-        else:
-            wanted, splits = read_texts(references, "reference", ids if _plain(references) else None), {}
-        for name, texts in given.items():
-            rows[name] = join(texts, wanted, missing, splits.get)
-            present = {text.id for text in texts}
-            lacking = sum(row.id not in present for row in rows[name]) if None not in present else 0
-            absent = {**absent, name: lacking} if lacking else absent
+        wanted = read_texts(references, "reference", ids)
+    for name, texts in given.items():
+        rows[name] = join(texts, wanted, missing, splits.get)
+        if lacking := len(rows[name]) - len(texts):  # each text has found its reference
+            absent[name] = lacking
+    if ids is not None and not any(
+        text.where.startswith(f"{ids}, ") for texts in (*given.values(), wanted) for text in texts
+    ):
+        raise InputError("--ids", expected="a file of lines without ids", found="none", remedy="Leave it away.")
     chosen = _baseline(baseline, names)
     results = score_rows(rows, settings, baseline=chosen, language=language or "", corpus=corpus)
     return dataclasses.replace(results, dataset=dataset, missing=absent, rows=rows)
@@ -190,13 +196,12 @@ def settings_of(
     """
     from extract.manifest import locate
     from extract.settings import DataSettings
-    from pipeline.config import score_settings
+    from pipeline.config import score_settings, usual_scoring
 
     if dataset is None:
         return score_settings({}, overrides), None
     entry = locate(DataSettings.model_validate({"dataset": dataset}), manifest).entry
-    usual = {"level": entry.level, **entry.metrics.model_dump(exclude_none=True)}
-    return score_settings(usual, overrides), entry.language
+    return score_settings(usual_scoring(entry), overrides), entry.language
 
 
 def is_config(source: str) -> bool:
@@ -236,10 +241,6 @@ def _baseline(wanted: str | None, names: Mapping[str, Path]) -> str | None:
         if wanted == str(path):
             return name
     raise InputError("--baseline", expected="one of the systems", found=repr(wanted), remedy=suggestion(wanted, names))
-
-
-def _plain(path: Path) -> bool:
-    return path.suffix.lower() not in (".jsonl", ".json", ".csv", ".tsv", ".pkl", ".pickle")
 
 
 def _from_index(path: Path, split: str) -> tuple[list[Text], Corpus, dict[str, str], str]:

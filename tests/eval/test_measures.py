@@ -20,7 +20,6 @@ from extract.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics.json").read_text(encoding="utf-8"))
 FLAVOURS: dict[str, Any] = {
-    "neccam.rouge": "coco",
     "twostream.rouge": "twostream",
     "unisign.rouge_pkg_1.0.1": "rouge_1.0.1",
     "spamo.rouge_score_stem": "rouge_score_stem",
@@ -49,16 +48,13 @@ def peers_texts(key: str, level: str, hyp: list[str], ref: list[str]) -> tuple[l
     """The texts as the peer sees them, where that is not as they are given.
 
     TwoStreamNetwork joins characters by spaces and splits at them, so that a space becomes two empty tokens: here they
-    get a sign. Uni-Sign
-    makes commas and question marks of Chinese references half-width, and leaves the hypotheses as they are. neccam/slt
-    splits at single spaces: a newline is a part of a word, and a space at either end an empty one.
+    get a sign. Uni-Sign makes commas and question marks of Chinese references half-width, and leaves the hypotheses as
+    they are.
     """
     if key == "twostream.rouge" and level == "char":
         return [text.replace(" ", "␣␣").replace("\u3000", "␣") for text in hyp], ref
     if key.startswith("unisign") and level == "char":
         return hyp, [text.replace("，", ",").replace("？", "?") for text in ref]
-    if key == "neccam.rouge":
-        return [" ".join(word.replace("\n", "⏎") or "␣" for word in text.split(" ")) for text in hyp], ref
     return hyp, ref
 
 
@@ -122,7 +118,7 @@ def chrf_of_sacrebleu_1(hyp: list[str], ref: list[str]) -> float:
 
 def test_golden_file_has_cases() -> None:
     assert {key: len(cases(key)) for key in [*FLAVOURS, "neccam.wer", "neccam.chrf"]} == {
-        "neccam.rouge": 30, "twostream.rouge": 44, "unisign.rouge_pkg_1.0.1": 44, "spamo.rouge_score_stem": 30,
+        "twostream.rouge": 44, "unisign.rouge_pkg_1.0.1": 44, "spamo.rouge_score_stem": 30,
         "ssvp.rouge_score_nostem": 30, "neccam.wer": 30, "neccam.chrf": 30,
     }  # fmt: skip
 

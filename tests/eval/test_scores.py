@@ -210,14 +210,20 @@ def test_unknown_setting_is_refused() -> None:
 def test_scoring_loads_no_framework() -> None:
     modules = (
         "bleu",
+        "comparison",
         "convention",
+        "joining",
+        "measures",
         "predictions",
         "published",
         "report",
         "rouge",
         "scores",
         "settings",
+        "sheet",
+        "slices",
         "table",
+        "texts",
     )
     code = (
         "import sys\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,10 @@ def as_neccam(path: Path) -> None:
 
 
 def as_twostream(path: Path) -> None:
-    path.write_bytes(pickle.dumps({id: {"txt_hyp": text, "txt_ref": text} for id, text in TEXTS.items()}))
+    results: dict[str, dict[str, str]] = defaultdict(dict)
+    for id, text in TEXTS.items():
+        results[id]["txt_hyp"], results[id]["txt_ref"], results[id]["gls_ref"] = text, text, "REGEN"
+    path.write_bytes(pickle.dumps(results))
 
 
 @pytest.mark.parametrize(
@@ -194,6 +198,15 @@ def test_ids_that_do_not_fit_are_errors(given_: dict[str, str], says: str) -> No
 def test_a_split_that_is_known_is_named() -> None:
     with pytest.raises(InputError, match=r"of split 'dev'.*--split"):
         join(texts("hyp", {"clip_a": "x", "dev_1": "x"}), REFERENCES, elsewhere={"dev_1": "dev"}.get)
+
+
+def test_ids_with_the_split_before_them_are_understood() -> None:
+    """As in the label and output files of neccam/slt and GFSLT-VLP."""
+    given_ = texts("hyp", {f"test/{text.id}": text.text for text in REFERENCES[::-1]})
+    assert all(row.hypothesis == row.reference for row in join(given_, REFERENCES))
+    assert all(row.hypothesis == row.reference for row in join(REFERENCES, given_))
+    with pytest.raises(InputError, match="found 'dev_1'"):
+        join(texts("hyp", {"test/clip_a": "x", "test/dev_1": "x"}), REFERENCES)
 
 
 def test_references_beside_the_hypotheses_must_agree() -> None:

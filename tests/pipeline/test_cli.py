@@ -222,7 +222,8 @@ def test_clips_that_fail_are_counted_and_exit_code_3(tmp_path: Path, finished: P
     assert "missing 1" in done.stderr
     done = slt("translate", "tiny", "--out", out, *lenient)
     assert "1 without features that the model can take, which count as empty" in done.stderr
-    slt("score", "tiny", "--out", out, *lenient, "--json")
+    scored = json.loads(slt("score", "tiny", "--out", out, *lenient, "--json").stdout)
+    assert {row["n"] for row in scored["scores"].values()} == {12}
     rows = [json.loads(line) for line in (out / "predictions/stage2.jsonl").read_text().splitlines()]
     assert len(rows) == 12
     assert [row["hypothesis"] for row in rows if row["id"] == folder.name] == [""]
@@ -285,19 +286,31 @@ def test_score_of_systems_against_the_index(finished: Path, tmp_path: Path) -> N
     assert results["slices"]["language"] == "de_DE"
     assert sum(part["n"] for part in results["slices"]["systems"]["better"]["slices"]["signer seen in train"]) == 12
     assert json.loads((tmp_path / "out/scores.json").read_text()) == results["scores"]
-    latex = slt("score", *words, "--missing", "empty", "--format", "latex", "--table", "published", code=3).stdout
-    assert "ours, better" in latex
-    assert latex.count("\\begin{table}") == 1
-    assert slt("score", *words, "--missing", "empty", "--table", "tabel", code=2).stderr.startswith("error: --table")
-    other_split = slt("score", *words, "--split", "dev", code=2).stderr
-    assert "stage2.jsonl, line 1: expected an id of the references" in other_split
-    assert "of split 'test'" in other_split
+
+
+def test_grounding_of_a_translator_directory_alone(finished: Path, tmp_path: Path) -> None:
+    (store,) = finished.glob("features/*/test.zarr")
+    words = [finished / "translator", "--features", store, "--index", finished / "index.parquet", "--out", tmp_path]
+    done = slt("grounding", *words, "--max-length", "24", "--json")
+    for row in ("stage2", "shuffled", "text_prior"):
+        ours, theirs = (
+            [json.loads(line) for line in (folder / f"predictions/{row}.jsonl").read_text().splitlines()]
+            for folder in (tmp_path, finished)
+        )
+        assert [each["hypothesis"] for each in ours] == [each["hypothesis"] for each in theirs]
+    measured = json.loads(done.stdout)["comparison"]["grounding"]
+    assert measured == json.loads((finished / "comparison.json").read_text())["grounding"]
+    refused = slt("grounding", finished / "lm" / "nowhere", *words[1:], code=2)
+    assert "expected a translator directory" in refused.stderr
 
 
 def test_score_of_a_config_prints_every_table(finished: Path) -> None:
     done = slt("score", "tiny", "--out", finished, *places(finished / "corpus"), "--format", "markdown")
     for title in ("Scores", "Does it look?", "Against stage 1", "Slices of stage 2", "Words of stage 2"):
         assert f"**{title}**" in done.stdout
+    assert "missing" not in slt("score", "tiny", "--out", finished, "--dry-run").stdout
+    refused = slt("score", "tiny", "--out", finished, "--baseline", "stage1", code=2)
+    assert "--baseline: expected a file of predictions" in refused.stderr
 
 
 @pytest.mark.parametrize(
