@@ -13,6 +13,7 @@ from pipeline import data, features, grounding, score
 from pipeline.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
 from pipeline.printing import print_json, show_scores, show_states
+from train.processes import process_rank
 
 app = typer.Typer(
     help="Sign videos to text without glosses: visual initialing, cached features, LLM fine-tuning, scores.",
@@ -217,7 +218,9 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
     if dry_run:
         show_states(run, as_json, only=name)
         return
-    run.execute(listed, Bars(), only=name, force=force)
+    run.execute(listed, Bars(quiet=process_rank() > 0), only=name, force=force)
+    if process_rank() > 0:
+        return  # process 0 tells what came out
     record = run.records.read(name)
     failed = record.failed
     if as_json:

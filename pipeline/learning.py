@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from extract.fingerprint import digest
 from extract.index import SPLITS, Clip
 from pipeline.bars import Bars
 from pipeline.freshness import deciding, sha256_of
-from pipeline.run import Result, Run, Task, replacing
+from pipeline.run import HELPED, Result, Run, Task, replacing
+from train.processes import process_rank
 from train.settings import DenoisingSettings
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def run_lm(run: Run, task: Task) -> Result:
     model = build_mbart(settings.model, tokenizer, language)
     with task.bars.bar("denoising", "steps") as tick:
         log = pretrain(model, tokenizer, lines, settings, task.checkpoints, tick)
+    if process_rank() > 0:
+        return HELPED
     folder = run.folder / "lm"
     with replacing(folder) as new:
         model.save_pretrained(new)
@@ -101,6 +105,8 @@ def run_visual(run: Run, task: Task) -> Result:
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
         light_t=light_t, bars=bars.bar,
     )  # fmt: skip
+    if process_rank() > 0:
+        return HELPED
     encoder, stage1 = run.folder / "encoder", run.folder / "stage1"
     assert model.encoder is not None
     frozen = with_states(model)
@@ -161,30 +167,31 @@ def run_finetune(run: Run, task: Task) -> Result:
     from extract.store import FeatureStore
     from train.language_model import load_language_model
     from train.provenance import write_provenance
-    from train.translate import available, train_translate
+    from train.translate import train_translate
 
     prepare_torch(run)
     settings = run.experiment.train.translate
     language_model, tokenizer = load_language_model(_language_model(run), run.dataset.entry.language)
     train_store, dev_store = (FeatureStore.open(run.store(split)) for split in ("train", "dev"))
     train, dev = run.clips("train"), run.clips("dev")
-    for store, clips in ((train_store, train), (dev_store, dev)):
-        absent = len(clips) - len(available(store, clips))
-        if absent:
-            task.bars.say(f"  [yellow]{absent} of {len(clips)} clips have no features and are left out[/yellow]")
     views = [view.name for view in run.experiment.extract.views]
     with task.bars.bar("LLM fine-tuning", "steps") as tick:
-        model, log = train_translate(
-            train_store, dev_store, train, dev, settings, language_model, tokenizer, task.checkpoints, tick, views
-        )
+        done = train_translate(
+            train_store, dev_store, train, dev, settings, language_model, tokenizer, task.checkpoints, tick, views,
+            say=lambda line: task.bars.say(f"  {line}"),
+        )  # fmt: skip
+    if process_rank() > 0:
+        return HELPED
     folder = run.folder / "translator"
     with replacing(folder) as new:
-        model.save_pretrained(new)
+        done.model.save_pretrained(new)
         tokenizer.save_pretrained(new)
-        facts = {"features": train_store.fingerprint, "clips": len(available(train_store, train))}
+        if done.updates is not None:
+            shutil.copytree(done.updates, new / "lora")
+        facts = {"features": train_store.fingerprint, "clips": done.clips, "left_out": done.left_out}
         write_provenance(new, stage="finetune", inputs=task.inputs, **facts)
-    _write_log(run, "finetune", log)
-    said = f"{model.num_parameters() / 1e6:.1f} M parameters in {folder}"
+    _write_log(run, "finetune", done.log)
+    said = f"{done.model.num_parameters() / 1e6:.1f} M parameters in {folder}"
     return Result([folder], sha256_of(folder / "provenance.json"), said)
 
 

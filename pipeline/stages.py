@@ -66,7 +66,7 @@ def stages(experiment: Experiment) -> list[Stage]:
 
 
 def _index_inputs(run: Run) -> Mapping[str, Any]:
-    from extract.indexing import dataset_adapter
+    from extract.adapters import dataset_adapter
 
     entry, adapter = run.dataset.entry, dataset_adapter(run.dataset)
     files = dict.fromkeys(path for split in entry.splits for path in adapter.annotation_files(split))

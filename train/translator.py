@@ -54,6 +54,9 @@ class SignTranslator(PreTrainedModel):
     config_class = SignTranslatorConfig
     base_model_prefix = "translator"
     main_input_name = "features"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    """The trainer passes ``num_items_in_batch``, so that a step's loss does not depend on how it is batched."""
 
     def __init__(
         self,
@@ -132,6 +135,7 @@ class SignTranslator(PreTrainedModel):
         lengths: Tensor,
         features: Tensor | None = None,
         frames: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Seq2SeqLMOutput:
         """
         Args:
@@ -139,14 +143,18 @@ class SignTranslator(PreTrainedModel):
             lengths: (B,) sampled frames, or feature steps, per clip.
             features: (sum of lengths, C), or
             frames: (sum of lengths, 3, H, W) uint8.
+            num_items_in_batch: target pieces of the whole optimiser step that this batch is a part of; None: its own.
 
         Returns:
-            logits (B, L, V) and the label-smoothed cross entropy averaged over target pieces.
+            logits (B, L, V) and the label-smoothed cross entropy, summed over target pieces and divided by
+            ``num_items_in_batch``.
         """
         packed, steps = self.sign_features(frames, features, lengths)
-        return self.decode(packed, steps, labels)
+        return self.decode(packed, steps, labels, num_items_in_batch)
 
-    def decode(self, features: Tensor, lengths: list[int], labels: Tensor) -> Seq2SeqLMOutput:
+    def decode(
+        self, features: Tensor, lengths: list[int], labels: Tensor, pieces: Tensor | int | None = None
+    ) -> Seq2SeqLMOutput:
         """The part of ``forward`` after the encoder."""
         embeds, mask = self.embed(features, lengths)
         # Not `labels=`: the language model would compute a loss of its own, without smoothing, over all pieces.
@@ -154,9 +162,10 @@ class SignTranslator(PreTrainedModel):
         output = self.language_model(
             inputs_embeds=embeds, attention_mask=mask, decoder_input_ids=shifted, use_cache=False
         )
-        loss = nn.functional.cross_entropy(
-            output.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=self.label_smoothing
+        total = nn.functional.cross_entropy(
+            output.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=self.label_smoothing, reduction="sum"
         )
+        loss = total / ((labels >= 0).sum() if pieces is None else pieces)
         return Seq2SeqLMOutput(loss=loss, logits=output.logits)
 
     @torch.no_grad()

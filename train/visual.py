@@ -27,6 +27,7 @@ from train.words import SpottingEncoder, WordSpotter
 class VisualInitialing(SignTranslator):
     """Stage 1's model while it learns: the translator, and the bag-of-words loss beside its own."""
 
+    accepts_loss_kwargs = False  # the spotter's loss is a mean over clips, not over pieces
     spotter: WordSpotter
     weight: float
 
@@ -36,6 +37,7 @@ class VisualInitialing(SignTranslator):
         lengths: Tensor,
         features: Tensor | None = None,
         frames: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Seq2SeqLMOutput:
         packed, steps = self.sign_features(frames, features, lengths)
         output = self.decode(packed, steps, labels)
