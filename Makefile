@@ -5,7 +5,7 @@ VENV   ?= .venv
 TORCH_INDEX ?= $(shell command -v nvidia-smi > /dev/null || echo https://download.pytorch.org/whl/cpu)
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint install clean
+.PHONY: demo test test-slow lint install browser clean
 
 demo: install
 	$(BIN)/slt demo
@@ -31,6 +31,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check \
 		$${index:+--extra-index-url $$index} -e '.[dev]'
 	touch $@
+
+# The report is tested in Chromium; without it and its driver those tests are skipped, and say so. Debian, as root.
+browser:
+	command -v chromium > /dev/null && command -v chromedriver > /dev/null || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium chromium-driver; }
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,8 +1,9 @@
-"""Pages that need nothing but themselves: one file each, without network or script."""
+"""Pages that need nothing but themselves: one file each, without network."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from eval.atomic import write_atomic
 from extract.errors import InputError
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-
-def write_html(path: str | Path, template: Path, filters: Mapping[str, Callable[..., Any]], **values: Any) -> Path:
-    """Fill a template and write the page atomically.
+def render_html(template: Path, filters: Mapping[str, Callable[..., Any]], **values: Any) -> bytes:
+    """A template filled in.
 
     Args:
-        template: may include ``page.css.j2`` besides the files of its own folder.
+        template: may include files of its own folder and of this one.
         filters: for the template, by name.
         values: what the template names.
     """
@@ -32,16 +31,29 @@ def write_html(path: str | Path, template: Path, filters: Mapping[str, Callable[
     )
     environment.filters.update(filters)
     page = environment.get_template(template.name).render(**values)
-    # A file name that is not valid Unicode can come in: no reason to fail.
-    return write_atomic(path, page.encode(errors="replace"))
+    return page.encode(errors="replace")  # a file name that is not valid Unicode can come in: no reason to fail
 
 
-def png_uri(caption: str, data: bytes) -> str:
-    """The contents of a PNG file as an address that holds them.
+def write_html(path: str | Path, template: Path, filters: Mapping[str, Callable[..., Any]], **values: Any) -> Path:
+    """Fill a template and write the page atomically."""
+    return write_atomic(path, render_html(template, filters, **values))
+
+
+def image_uri(what: str, data: bytes) -> str:
+    """The contents of a PNG or WebP file as an address that holds them.
 
     Raises:
-        InputError: not a PNG file.
+        InputError: neither.
     """
-    if not data.startswith(PNG_SIGNATURE):
-        raise InputError(f"image {caption!r}", expected="a PNG file", found=f"{data[:8]!r}", remedy="Save it as PNG.")
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        kind = "png"
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        kind = "webp"
+    else:
+        raise InputError(what, expected="a PNG or WebP file", found=f"{data[:8]!r}", remedy="Save it as one of them.")
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
+
+
+def script_source(script: str) -> str:
+    """How a page's Content-Security-Policy names the one script that may run on it."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii") + "'"

@@ -1,93 +1,205 @@
-"""``report.html``: scores, published results, curves, examples and provenance, without network or script."""
+"""``report.html``: scores, published results, curves, a gallery of clips and provenance, in one file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from eval import curve, table
-from eval.html import png_uri, write_html
+from eval import curve, dots, table
+from eval.atomic import write_atomic
+from eval.convention import tokens
+from eval.curve import Curve
+from eval.dots import Dots, Value, draw_dots, value_of
+from eval.gallery import KINDS, Card, Strip, cards
+from eval.histogram import Histogram, draw_histogram
+from eval.html import render_html, script_source
 from eval.predictions import Prediction
-from eval.published import PublishedRow
 from eval.scores import ROW_LABELS, Score
+from eval.settings import ReportSettings, ScoreSettings
+from eval.sheet import Sheet, is_numeric
+from eval.slices import Slices
 
-MAX_EXAMPLES = 20
+if TYPE_CHECKING:
+    from eval.attention import Attention
+
+SYSTEMS = ("stage2", "stage1")
+"""Rows that are systems, not controls: the one that the gallery is chosen by first."""
+PARTS = {"scores": ("scores", "grounding", "comparison"), "published": ("published",), "slices": ("slices", "words")}
+"""Which tables stand in which part of the page."""
+NAMES = {"scores": "Scores", "published": "Published results", "slices": "Slices"}
+HERE = Path(__file__).parent
+_PLAYER = 800
+"""Bytes of a player's markup, about."""
 
 
 @dataclass(frozen=True)
-class Example:
-    """One clip's reference and what each system made of it."""
+class Content:
+    """All that the report shows; a part without content is left out."""
 
-    id: str
-    reference: str
-    hypotheses: tuple[str | None, ...]
-    """In the order of the systems; ``None`` = not among a system's predictions."""
+    title: str
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    sheets: Sequence[Sheet] = ()
+    """Their tables: scores and what is compared with them, published results, slices."""
+    slices: Slices | None = None
+    predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
+    """Row name to predictions of the whole split; the first row is the one that the gallery is chosen by."""
+    settings: ReportSettings = field(default_factory=ReportSettings)
+    scoring: ScoreSettings = field(default_factory=ScoreSettings)
+    curves: Sequence[Curve] = ()
+    dominance: Sequence[Curve] = ()
+    strips: Mapping[str, Strip] = field(default_factory=dict)
+    attentions: Mapping[str, Attention] = field(default_factory=dict)
+    signers: Mapping[str, str] = field(default_factory=dict)
+    """By clip id, these three."""
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    """Name to value; anything that is no plain scalar is shown as JSON."""
 
 
-def write_report(
-    path: str | Path,
-    *,
-    title: str,
-    scores: Mapping[str, Score],
-    examples: Mapping[str, Sequence[Prediction]],
-    provenance: Mapping[str, object],
-    published_rows: Sequence[PublishedRow],
-    images: Mapping[str, bytes],
-    curves: Mapping[str, Sequence[tuple[float, float]]],
-) -> Path:
-    """Write the page atomically. A part without content is left out.
-
-    Args:
-        path: the HTML file.
-        title: the page's title, for example dataset and split.
-        scores: row name to score; ``stage2`` is compared with the published rows.
-        examples: row name to predictions; ``MAX_EXAMPLES`` clips are shown, evenly spaced over those given.
-        provenance: name to value; anything that is no plain scalar is shown as JSON.
-        published_rows: other systems on the same dataset.
-        images: caption to PNG file contents.
-        curves: name to (step, value) pairs; each has axes of its own.
+def write_report(path: str | Path, content: Content) -> Path:
+    """Write the page atomically, within ``content.settings.megabytes``: frames are left out where it would be larger,
+    from the end of the gallery on, then sentences.
 
     Raises:
-        InputError: an image that is not a PNG file.
+        InputError: a strip that is neither PNG nor WebP.
     """
-    return write_html(
-        path,
-        Path(__file__).with_name("report.html.j2"),
-        {"two_decimals": table.two_decimals},
-        title=title,
-        metrics=table.METRICS,
-        rows=[(label, table.values_of(entry), entry.n) for label, entry in table.ordered_rows(scores)],
-        signatures=table.signatures(scores),
-        control_note=table.control_note(scores),
-        headline=scores.get("stage2"),
-        headline_values=table.values_of(scores["stage2"]) if "stage2" in scores else (),
-        published_rows=published_rows,
-        comparison_note=table.COMPARISON_NOTE,
-        systems=[ROW_LABELS.get(name, name) for name in examples],
-        examples=choose_examples(examples),
-        clips_given=len(_clips(examples)),
-        curves=[curve.draw_curve(name, points) for name, points in curves.items()],
+    gallery = cards(
+        {ROW_LABELS.get(name, name): rows for name, rows in content.predictions.items()},
+        content.settings,
+        content.scoring,
+        strips=content.strips,
+        attentions=content.attentions,
+        signers=content.signers,
+    )
+    budget = int(content.settings.megabytes * 1e6)
+    page = _render(content, gallery)
+    while len(page) > budget and gallery:
+        page = _render(content, gallery := _lighter(gallery, len(page) - budget))
+    return write_atomic(path, page)
+
+
+def _lighter(gallery: Sequence[Card], excess: int) -> list[Card]:
+    """The gallery without as many frames as the excess takes, in bytes; without any, with a tenth fewer clips."""
+    lighter = list(gallery)
+    for place in range(len(lighter) - 1, -1, -1):
+        if excess > 0 and (uri := lighter[place].uri):
+            lighter[place] = replace(lighter[place], strip=None, uri=None, thumbnails=())
+            excess -= len(uri) + _PLAYER
+    return lighter if any(card.strip for card in gallery) else lighter[: len(lighter) * 9 // 10]
+
+
+def _render(content: Content, gallery: Sequence[Card]) -> bytes:
+    script = (HERE / "gallery.js").read_text(encoding="utf-8")
+    name, main = next(iter(content.predictions.items()), ("", ()))
+    return render_html(
+        HERE / "report.html.j2",
+        {"two_decimals": table.two_decimals, "numeric": is_numeric},
+        title=content.title,
+        sections=_sections(content, gallery),
+        script=script,
+        script_source=script_source(script),
+        headline=_headline(content),
+        sheets={part: [sheet for sheet in content.sheets if sheet.name in names] for part, names in PARTS.items()},
+        intervals=_intervals(content.scores),
+        slices=_slices(content),
+        dots=dots,
+        curves=content.curves,
+        dominance=content.dominance,
+        histograms=_histograms(content),
         frame=curve,
-        images=[(caption, png_uri(caption, data)) for caption, data in images.items()],
-        provenance=[(key, *_shown(value)) for key, value in provenance.items()],
+        cards=gallery,
+        joint="" if content.scoring.level == "char" else " ",
+        any_strip=any(card.strip for card in gallery),
+        any_attention=any(card.attention for card in gallery),
+        kinds=[kind for kind in KINDS if any(kind in card.kinds for card in gallery)],
+        main=ROW_LABELS.get(name, name),
+        clips=len(main),
+        provenance=[(key, *_shown(value)) for key, value in content.provenance.items()],
     )
 
 
-def choose_examples(examples: Mapping[str, Sequence[Prediction]], limit: int = MAX_EXAMPLES) -> list[Example]:
-    """Up to ``limit`` clips, evenly spaced over all given, so that nobody picks the good ones."""
-    references = _clips(examples)
-    clips = list(references)
-    if len(clips) > limit:
-        clips = [clips[index * len(clips) // limit] for index in range(limit)]
-    by_system = [{row.id: row.hypothesis for row in rows} for rows in examples.values()]
-    return [Example(clip, references[clip], tuple(hypotheses.get(clip) for hypotheses in by_system)) for clip in clips]
+def _headline(content: Content) -> list[tuple[str, str, str]]:
+    """Name, value and interval of the figures that stand first, of the main system."""
+    name = next(iter(content.predictions), "stage2")
+    if name not in content.scores:
+        return []
+    entry = content.scores[name]
+    shown = [
+        (label, table.two_decimals(getattr(entry, metric)), table.spread(entry.intervals.get(metric)))
+        for metric, label in (("bleu4", "BLEU-4"), ("rouge", "ROUGE-L"), ("chrf", "chrF"))
+    ]
+    return [(label, value, "" if bounds == "–" else bounds) for label, value, bounds in shown]
 
 
-def _clips(examples: Mapping[str, Sequence[Prediction]]) -> dict[str, str]:
-    """Id to reference of every clip that any system has, in order of appearance."""
-    return {row.id: row.reference for rows in examples.values() for row in rows}
+def _intervals(scores: Mapping[str, Score]) -> list[Dots]:
+    """BLEU-4 and ROUGE-L of every row with their intervals, where there are intervals."""
+    if not any(entry.intervals for entry in scores.values()):
+        return []
+    drawn = [
+        draw_dots(
+            f"{label}, 95 % intervals",
+            [
+                value_of(row, getattr(entry, metric), entry.intervals.get(metric))
+                for row, entry in table.ordered_rows(scores)
+            ],
+        )
+        for metric, label in (("bleu4", "BLEU-4"), ("rouge", "ROUGE-L"))
+    ]
+    return [dots for dots in drawn if dots is not None]
+
+
+def _slices(content: Content) -> list[Dots]:
+    """BLEU-4 of the main system by slice, and recall of words by how often train has them."""
+    found = content.slices.systems.get(next(iter(content.predictions), "")) if content.slices else None
+    if found is None:
+        return []
+    drawn = [
+        draw_dots(
+            f"BLEU-4 by {kind}",
+            [value_of(part.label, part.bleu4, part.intervals.get("bleu4"), part.n) for part in parts],
+        )
+        for kind, parts in found.slices.items()
+    ]
+    recalls = [Value(part.label, part.recall, n=part.n) for part in found.words.by_frequency if part.recall is not None]
+    drawn.append(draw_dots("recall of words in %, by occurrences in train", recalls))
+    return [dots for dots in drawn if dots is not None]
+
+
+def _sections(content: Content, gallery: Sequence[Card]) -> list[tuple[str, str]]:
+    """Anchors and names of the parts that there are, in their order."""
+    parts = {
+        **{
+            (part, name): [sheet for sheet in content.sheets if sheet.name in PARTS[part]]
+            for part, name in NAMES.items()
+        },
+        ("curves", "Training curves"): content.curves,
+        ("dominance", "Dominance"): content.dominance,
+        ("lengths", "Lengths"): gallery,
+        ("clips", "Clips"): gallery,
+        ("provenance", "Provenance"): content.provenance,
+    }
+    return [part for part, given in parts.items() if given]
+
+
+def _histograms(content: Content) -> list[Histogram]:
+    """Lengths of the split: of clips, and of what was said in them."""
+    if not content.predictions:
+        return []
+    (name, main), scoring = next(iter(content.predictions.items())), content.scoring
+    unit = "characters" if scoring.level == "char" else "words"
+    drawn = [
+        draw_histogram("clip length in frames", {"clips": [row.n_frames for row in main if row.n_frames]}),
+        draw_histogram(
+            f"sentence length in {unit}",
+            {
+                "reference": [len(tokens(row.reference, scoring)) for row in main],
+                ROW_LABELS.get(name, name): [len(tokens(row.hypothesis, scoring)) for row in main],
+            },
+        ),
+    ]
+    return [histogram for histogram in drawn if histogram is not None]
 
 
 def _shown(value: object) -> tuple[str, bool]:

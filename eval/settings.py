@@ -51,3 +51,22 @@ class ScoreSettings(Settings):
     test: Literal["bootstrap", "randomisation"] = "bootstrap"
     """Behind p-values: paired bootstrap resampling (Koehn 2004) or paired approximate randomisation (Riezler and
     Maxwell 2005), both sacreBLEU's own [?]."""
+
+
+class ReportSettings(Settings):
+    """What ``report.html`` shows of the clips, and how large it may become."""
+
+    clips: Annotated[int, Field(ge=0)] = 12
+    """Clips of each kind, best, worst and random, that are shown with their frames and cross-attention."""
+    sentences: Annotated[int, Field(ge=0)] = 3000
+    """Most clips whose sentences can be searched, those included."""
+    frames: Annotated[int, Field(ge=1, le=120)] = 64
+    """Most frames of a clip, evenly spaced where it has more."""
+    side: Annotated[int, Field(ge=16, le=128)] = 112
+    """Pixels of a frame's side; smaller frames keep their size."""
+    quality: Annotated[int, Field(ge=1, le=100)] = 70
+    """Of the frames, which are WebP."""
+    megabytes: Annotated[float, Field(gt=0)] = 10
+    """Most of the file (MB of a million bytes): frames, then sentences are left out, the last first."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Draws the random clips."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from eval.atomic import write_atomic
 from eval.convention import apply_convention, tokens
-from eval.html import png_uri, write_html
+from eval.html import image_uri, write_html
 from eval.settings import ScoreSettings
 from extract.errors import InputError
 from extract.findings import SEVERITIES, Expectations, Finding, Limit, findings
@@ -113,7 +113,7 @@ def write_check(run: Run, checked: Check) -> list[Path]:
         unreadable=UNREADABLE,
         signers=sorted({signer for of in facts["splits"].values() for signer in of["signers"]}),
         shown=lambda kept: min(kept, FRAMES_A_ROW),
-        rows=[(row, png_uri(row.clip.id, row.png) if row.png else None) for row in checked.rows],
+        rows=[(row, image_uri(row.clip.id, row.png) if row.png else None) for row in checked.rows],
         side=run.experiment.frames.crop,
         **{key: facts[key] for key in ("splits", "findings", "keep_every")},
     )

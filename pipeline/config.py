@@ -11,7 +11,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from eval.settings import ScoreSettings
+from eval.settings import ReportSettings, ScoreSettings
 from extract.errors import InputError, SltError, suggestion
 from extract.manifest import DatasetEntry
 from extract.settings import DataSettings, EncoderSettings, ExtractSettings, FrameSettings, PackSettings, Settings
@@ -31,6 +31,7 @@ class Experiment(Settings):
     extract: ExtractSettings = ExtractSettings()
     train: TrainSettings = TrainSettings()
     score: ScoreSettings = ScoreSettings()
+    report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")
     def _views_fit(self) -> Experiment:

@@ -84,4 +84,8 @@ def score(
         dataset=dataset, language=language or spoken,
     )  # fmt: skip
     show_results(results, form, table, as_json, out)
+    if out is not None:
+        from pipeline.page import write_page_of_files
+
+        typer.echo(f"report: {write_page_of_files(out / 'report.html', results, settings)}", err=True)
     raise typer.Exit(SOME_FAILED if results.missing else 0)

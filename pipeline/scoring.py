@@ -32,6 +32,8 @@ class Results:
     """Whose published results belong beside ours."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """System to the clips that it has no hypothesis for."""
+    rows: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
+    """What was scored, where that is not an experiment's own."""
 
     def sheets(self) -> list[Sheet]:
         """Every table, in order."""
@@ -162,7 +164,7 @@ def score_files(
         raise InputError("--ids", expected="a file of lines without ids", found="none", remedy="Leave it away.")
     chosen = _baseline(baseline, names)
     results = score_rows(rows, settings, baseline=chosen, language=language or "", corpus=corpus)
-    return dataclasses.replace(results, dataset=dataset, missing=absent)
+    return dataclasses.replace(results, dataset=dataset, missing=absent, rows=rows)
 
 
 def read_results(folder: Path, dataset: str) -> Results:

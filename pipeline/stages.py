@@ -51,7 +51,8 @@ def stages(experiment: Experiment) -> list[Stage]:
         Stage("translate", "the test split, and the sanity rows", ("index", "visual", "extract", "finetune"),
               _translate_inputs, run_translate),
         Stage("score", "BLEU and ROUGE of every row", ("translate",), _score_inputs, run_score),
-        Stage("report", "one HTML page", ("translate", "score"), _report_inputs, run_report),
+        Stage("report", "one HTML page", ("index", "extract", "finetune", "translate", "score"), _report_inputs,
+              run_report),
     ]  # fmt: skip
     if own:
         about = "the language model learns the language from plain text"
@@ -191,7 +192,7 @@ def run_translate(run: Run, task: Task) -> Result:
     options = {"beams": settings.beams, "max_length": settings.max_length}
     paths = {row: run.folder / "predictions" / f"{row}.jsonl" for row in rows(run.experiment)}
     for row, path in paths.items():
-        model, tokenizer = _load_translator(run, "stage1" if row == "stage1" else "translator")
+        model, tokenizer = load_translator(run, "stage1" if row == "stage1" else "translator")
         if row == "stage1":
             _require_own(run, store)
             model.reads = store.provenance["features"]
@@ -248,7 +249,7 @@ def run_score(run: Run, task: Task) -> Result:
 
 
 def _report_inputs(run: Run) -> Mapping[str, Any]:
-    return {}
+    return {"report": deciding(run.experiment.report), "score": deciding(run.scoring)}
 
 
 def run_report(run: Run, task: Task) -> Result:
@@ -259,7 +260,8 @@ def run_report(run: Run, task: Task) -> Result:
     return Result([path], sha256_of(path), f"{path}")
 
 
-def _load_translator(run: Run, name: str) -> tuple[Any, Any]:
+def load_translator(run: Run, name: str) -> tuple[Any, Any]:
+    """A trained translator of the experiment, ``stage1`` or ``translator``, and its tokenizer."""
     import torch
 
     from train.tokenizer import load_tokenizer
