@@ -14,6 +14,8 @@ from extract.frames import Source, read_clip
 from extract.index import Clip
 from extract.settings import FrameSettings
 from train.labels import pad_labels
+from train.settings import WarpSettings
+from train.warp import draw_warp
 
 
 class ClipDataset(Dataset[dict[str, Any]]):
@@ -23,14 +25,16 @@ class ClipDataset(Dataset[dict[str, Any]]):
         source: the dataset's root, or packs of its frames.
         targets: target ids per clip.
         random: draw frames and crop anew in every epoch (training), or deterministically (evaluation).
+        warp: augmentation besides; with ``random`` only.
     """
 
     def __init__(
         self, source: Source, clips: Sequence[Clip], targets: Sequence[Sequence[int]], frames: FrameSettings,
-        random: bool, seed: int = 0,
+        random: bool, seed: int = 0, warp: WarpSettings | None = None,
     ) -> None:  # fmt: skip
         self.source, self.clips, self.targets, self.frames = source, clips, targets, frames
         self.random, self.seed, self.epoch = random, seed, 0
+        self.warp = warp if random else None
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -41,7 +45,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, self.epoch, item]) if self.random else None
-        frames = read_clip(self.source, self.clips[item], self.frames, rng)
+        warp = draw_warp(self.warp, self.seed, self.epoch, item) if self.warp else None
+        frames = read_clip(self.source, self.clips[item], self.frames, rng, warp=warp)
         return {"frames": torch.from_numpy(frames), "labels": self.targets[item]}
 
 

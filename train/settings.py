@@ -98,6 +98,21 @@ class DenoisingSettings(TrainingSettings):
     batch_size: Positive = 64
 
 
+class WarpSettings(Settings):
+    """Augmentation of stage 1's frames, drawn once per clip and epoch and the same for all its frames [?, the values of
+    GFSLT-VLP, Zhou et al., ICCV 2023; the random crop is there in any case]."""
+
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Of each of the three that follow."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
+    """Degrees, either way, at most."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Relative, either way, at most, around the middle. GFSLT-VLP's code scales before it resizes to a square, which
+    undoes it; here it stays."""
+    translation: Annotated[float, Field(ge=0)] = 10.0
+    """Pixels of the resized frame, in each direction, at most; GFSLT-VLP's are those of the original one."""
+
+
 class VisualSettings(TrainingSettings):
     """Stage 1, visual initialing: video-grounded text generation."""
 
@@ -110,6 +125,8 @@ class VisualSettings(TrainingSettings):
     light_t: TransformerSettings = TransformerSettings()
     """3 + 3 layers, 8 heads, d 512, FFN 2048 [P]."""
     adapter: AdapterSettings = AdapterSettings()
+    warp: WarpSettings | None = None
+    """Augmentation; ``{}`` has the values of GFSLT-VLP, None only the random crop and sampling. On in the recipes."""
     max_length: Positive = 128
     """Pieces of a translation, at most [?]."""
     warmup: WarmupSettings | None = None

@@ -71,7 +71,7 @@ def train_visual(
     """
     torch.manual_seed(settings.seed)
     targets = encode_targets(tokenizer, [clip.text for clip in clips])
-    train = ClipDataset(source, clips, targets, frames, random=True, seed=settings.seed)
+    train = ClipDataset(source, clips, targets, frames, random=True, seed=settings.seed, warp=settings.warp)
     model = VisualEncoder.from_settings(encoder, frames)
     log: list[dict[str, float]] = []
     spotter = WordSpotter(model.config.width, spoken_pieces(tokenizer, targets), len(tokenizer))
