@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from extract.errors import InputError
 from extract.settings import EncoderSettings, FrameSettings
 from extract.states import StateEncoder
+from extract.weights import load_backbone
 
 
 class VisualEncoderConfig(PretrainedConfig):
@@ -126,10 +128,11 @@ class VisualEncoder(PreTrainedModel):
 
     @classmethod
     def from_settings(cls, encoder: EncoderSettings, frames: FrameSettings) -> VisualEncoder:
-        """A new encoder; the backbone has its pre-trained weights when it is given by name or folder.
+        """A new encoder; the backbone has its pre-trained weights when it is given by name, folder or file.
 
         Raises:
-            InputError: the backbone is neither on disk nor in the Hugging Face cache, or not a known model type.
+            InputError: the backbone is neither on disk nor in the Hugging Face cache, not a known model type, or the
+                file is of another one.
         """
         pretrained: PreTrainedModel | None = None
         if isinstance(encoder.backbone, str):
@@ -164,6 +167,8 @@ class VisualEncoder(PreTrainedModel):
         )
         if pretrained is not None:
             model.backbone.load_state_dict(pretrained.state_dict())
+        if encoder.backbone_weights is not None:
+            load_backbone(model.backbone, Path(encoder.backbone_weights))
         return model
 
     def output_length(self, frames: int) -> int:

@@ -27,9 +27,10 @@ EXECUTION = frozenset(
         "backend",
         "decode_threads",
         "text",
+        "backbone_weights",
     }
 )
-"""Settings that decide how a stage runs, not what comes out; of a text file, the contents decide, not its path."""
+"""Settings that decide how a stage runs, not what comes out; of a file, the contents decide, not its path."""
 
 State = Literal["done", "stale", "missing"]
 

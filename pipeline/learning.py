@@ -65,6 +65,7 @@ def visual_inputs(run: Run) -> Mapping[str, Any]:
         "frames": deciding(run.experiment.frames),
         "encoder": deciding(encoder),
         "encoder.backbone": _model_digest(encoder.backbone),
+        "encoder.backbone_weights": _file_digest(encoder.backbone_weights),
         "train.visual": deciding(train.visual),
         "text": _text_digest(train.visual.warm_start),
         "tokenizer": train.translate.language_model,
@@ -224,8 +225,11 @@ def _model_digest(named: str | Mapping[str, Any]) -> str | None:
 
 
 def _text_digest(settings: DenoisingSettings | None) -> str | None:
-    path = Path(settings.text) if settings and settings.text else None
-    return sha256_of(path) if path and path.is_file() else None
+    return _file_digest(settings.text) if settings else None
+
+
+def _file_digest(path: str | None) -> str | None:
+    return sha256_of(Path(path)) if path and Path(path).is_file() else None
 
 
 def _sentences(run: Run, text: str | None) -> list[str]:
