@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +116,10 @@ class VisualEncoder(PreTrainedModel):
         self.temporal = TemporalModule(self.backbone_width, config.width, config.temporal)
         self.states = StateEncoder(config.states) if config.states else None
         frames = config.frame_settings
+        self.running_statistics = False
+        """In training, the backbone's BatchNorm uses its running statistics as they are."""
+        self.frame_pass: Callable[[Tensor], Tensor] | None = None
+        """How ``frame_features`` goes through the backbone, where not with all frames at once (``train.pieces``)."""
         self.register_buffer("mean", torch.tensor(frames.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(frames.std).view(1, 3, 1, 1) * 255, persistent=False)
         self.post_init()
@@ -175,10 +180,26 @@ class VisualEncoder(PreTrainedModel):
         """Sign-wise features of a clip of which ``frames`` sampled frames are seen."""
         return self.temporal.output_length(frames)
 
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if mode and self.running_statistics:
+            for part in self.backbone.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.eval()
+        return self
+
     def frame_features(self, frames: Tensor) -> Tensor:
         """(F, 3, H, W) uint8 RGB to (F, backbone width) float: every frame by itself, globally pooled."""
+        return self.pooled(frames) if self.frame_pass is None else self.frame_pass(frames)
+
+    def normalised(self, frames: Tensor) -> Tensor:
+        """(F, 3, H, W) uint8 RGB to what the backbone is given."""
         pixels = (frames.to(self.mean.dtype) - self.mean) / self.std
-        output = self.backbone(pixel_values=pixels.contiguous(memory_format=torch.channels_last))
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def pooled(self, frames: Tensor) -> Tensor:
+        """``frame_features``, all frames at once."""
+        output = self.backbone(pixel_values=self.normalised(frames))
         pooled = getattr(output, "pooler_output", None)
         if pooled is None:
             pooled = output.last_hidden_state.mean(dim=1)  # a vision transformer without a pooler: mean of tokens

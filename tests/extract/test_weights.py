@@ -162,10 +162,8 @@ def test_other_files_are_refused_and_say_why(tmp_path: Path, monkeypatch: pytest
     )
     torch.save({"a": 1}, path)
     refused("expected a mapping of names to tensors")
-    path.write_bytes(pickle.dumps({"w": Planted()}))
+    path.write_bytes(pickle.dumps({"w": Planted()}, protocol=2))
     refused("expected a file of weights")
     assert not Path("planted").exists()
     path.write_bytes(b"")
     refused("expected a file of weights")
-    with pytest.raises(ValueError, match="fill a backbone that is given by its fields"):
-        EncoderSettings(backbone_weights="x.pth")
