@@ -28,6 +28,9 @@ EXECUTION = frozenset(
         "decode_threads",
         "text",
         "backbone_weights",
+        "dominance",
+        "frame_batch",
+        "gradient_checkpointing",
     }
 )
 """Settings that decide how a stage runs, not what comes out; of a file, the contents decide, not its path."""

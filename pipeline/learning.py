@@ -12,6 +12,7 @@ from extract.errors import InputError
 from extract.fingerprint import digest
 from extract.index import SPLITS, Clip
 from pipeline.bars import Bars
+from pipeline.cards import write_cards
 from pipeline.freshness import deciding, sha256_of
 from pipeline.run import Result, Run, Task, replacing
 from train.settings import DenoisingSettings
@@ -54,22 +55,41 @@ def run_lm(run: Run, task: Task) -> Result:
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
         write_provenance(new, stage="lm", inputs=task.inputs, sentences=len(lines))
-    _write_log(run, "lm", log)
+        write_cards(run, new)
+    write_log(run, "lm", log, task.checkpoints)
     said = f"{model.num_parameters() / 1e6:.1f} M parameters, {len(tokenizer)} pieces, {len(lines)} sentences"
     return Result([folder], sha256_of(folder / "provenance.json"), said)
 
 
 def visual_inputs(run: Run) -> Mapping[str, Any]:
-    train, encoder = run.experiment.train, run.experiment.encoder
+    train = run.experiment.train
+    return {
+        **pixel_inputs(run),
+        "train.visual": deciding(train.visual),
+        "text": _text_digest(train.visual.warm_start),
+        "tokenizer": train.translate.language_model,
+        "tokenizer files": _model_digest(train.translate.language_model),
+        "language": run.dataset.entry.language,
+    }
+
+
+def pixel_inputs(run: Run) -> dict[str, Any]:
+    """How an encoder begins, and what it sees."""
+    encoder = run.experiment.encoder
     return {
         "frames": deciding(run.experiment.frames),
         "encoder": deciding(encoder),
         "encoder.backbone": _model_digest(encoder.backbone),
         "encoder.backbone_weights": _file_digest(encoder.backbone_weights),
-        "train.visual": deciding(train.visual),
-        "text": _text_digest(train.visual.warm_start),
-        "tokenizer": train.translate.language_model,
-        "tokenizer files": _model_digest(train.translate.language_model),
+    }
+
+
+def language_model_inputs(run: Run) -> dict[str, Any]:
+    """Which language model is fine-tuned, and to which language."""
+    named = run.experiment.train.translate.language_model
+    return {
+        "language model": named,
+        "language model files": _model_digest(named),
         "language": run.dataset.entry.language,
     }
 
@@ -79,6 +99,7 @@ def run_visual(run: Run, task: Task) -> Result:
     import torch
 
     from extract.provenance import weights_digest
+    from train.budget import all_passes, seconds_of
     from train.denoise import pretrain
     from train.language_model import build_mbart
     from train.provenance import write_provenance
@@ -88,7 +109,7 @@ def run_visual(run: Run, task: Task) -> Result:
     prepare_torch(run)
     experiment, language = run.experiment, run.dataset.entry.language
     settings, bars = experiment.train.visual, task.bars
-    tokenizer = load_tokenizer(_language_model(run), language)
+    tokenizer = load_tokenizer(language_model_of(run), language)
     torch.manual_seed(settings.seed)
     light_t = build_mbart(settings.light_t, tokenizer, language)
     log = []
@@ -97,10 +118,10 @@ def run_visual(run: Run, task: Task) -> Result:
         with bars.bar("Light-T warm start", "steps") as tick:
             log += pretrain(light_t, tokenizer, lines, settings.warm_start, task.checkpoints / "light_t", tick)
     pixels = run.pixels(training=True)
-    train, dev = (_readable(run, split, bars, pixels) for split in ("train", "dev"))
+    train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
     model, visual_log = train_visual(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
-        light_t=light_t, bars=bars.bar,
+        language_model=light_t, bars=bars.bar,
     )  # fmt: skip
     encoder, stage1 = run.folder / "encoder", run.folder / "stage1"
     assert model.encoder is not None
@@ -112,10 +133,12 @@ def run_visual(run: Run, task: Task) -> Result:
         model.save_pretrained(new_stage1)
         tokenizer.save_pretrained(new_stage1)
         write_provenance(new_stage1, **facts)
-    _write_log(run, "visual", log + visual_log)
+        write_cards(run, new_encoder, new_stage1)
+    write_log(run, "visual", log + visual_log, task.checkpoints / "generation")
     counts = [sum(weight.numel() for weight in part.parameters()) / 1e6 for part in (model.encoder, light_t)]
     said = f"encoder {counts[0]:.2f} M parameters, Light-T {counts[1]:.2f} M"
-    return Result([encoder, stage1], sha256_of(encoder / "provenance.json"), said)
+    figures = {"clip_passes": all_passes(visual_log), "seconds": seconds_of(log + visual_log)}
+    return Result([encoder, stage1], sha256_of(encoder / "provenance.json"), said, figures=figures)
 
 
 def finetune_inputs(run: Run) -> Mapping[str, Any]:
@@ -166,7 +189,7 @@ def run_finetune(run: Run, task: Task) -> Result:
 
     prepare_torch(run)
     settings = run.experiment.train.translate
-    language_model, tokenizer = load_language_model(_language_model(run), run.dataset.entry.language)
+    language_model, tokenizer = load_language_model(language_model_of(run), run.dataset.entry.language)
     train_store, dev_store = (FeatureStore.open(run.store(split)) for split in ("train", "dev"))
     train, dev = run.clips("train"), run.clips("dev")
     for store, clips in ((train_store, train), (dev_store, dev)):
@@ -184,7 +207,8 @@ def run_finetune(run: Run, task: Task) -> Result:
         tokenizer.save_pretrained(new)
         facts = {"features": train_store.fingerprint, "clips": len(available(train_store, train))}
         write_provenance(new, stage="finetune", inputs=task.inputs, **facts)
-    _write_log(run, "finetune", log)
+        write_cards(run, new)
+    write_log(run, "finetune", log, task.checkpoints)
     said = f"{model.num_parameters() / 1e6:.1f} M parameters in {folder}"
     return Result([folder], sha256_of(folder / "provenance.json"), said)
 
@@ -200,7 +224,7 @@ def prepare_torch(run: Run) -> None:
         torch.set_num_threads(run.experiment.train.threads)
 
 
-def _language_model(run: Run) -> str:
+def language_model_of(run: Run) -> str:
     named = run.experiment.train.translate.language_model
     return str(run.folder / "lm") if named == "lm" else named
 
@@ -238,7 +262,7 @@ def _sentences(run: Run, text: str | None) -> list[str]:
     return read_sentences(Path(text)) if text else [clip.text for clip in run.clips("train")]
 
 
-def _readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> list[Clip]:
+def readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> list[Clip]:
     """Clips whose frames are whole; says how many are not."""
     clips = run.clips(split)
     unpacked: Mapping[str, Any] = {} if isinstance(pixels, Path) else pixels.failures(split)
@@ -252,7 +276,12 @@ def _readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> 
     return whole
 
 
-def _write_log(run: Run, stage: str, log: Sequence[Mapping[str, float]]) -> None:
+def write_log(run: Run, stage: str, log: Sequence[Mapping[str, float]], checkpoints: Path) -> None:
+    """``logs/<stage>.json``, and ``logs/<stage>.dominance.parquet`` where the stage has a dominance probe."""
+    from train.dominance import collect, parts
+
     path = run.folder / "logs" / f"{stage}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(list(log), indent=1), encoding="utf-8")
+    if probes := parts(checkpoints):
+        collect(probes, path.with_name(f"{stage}.dominance.parquet"))

@@ -19,7 +19,7 @@ from pipeline.run import Run
 from train.provenance import versions
 
 CLIPS, FRAMES_A_ROW, ROWS = 3, 7, 2
-SYSTEMS = ("stage1", "stage2")
+SYSTEMS = ("stage1", "stage2", "joint")
 
 
 def write_page(run: Run, rows: Sequence[str], stages: Sequence[str]) -> Path:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from extract.index import SPLITS
 from pipeline.bars import follow
+from pipeline.cards import rewrite_cards
 from pipeline.config import Experiment
 from pipeline.freshness import deciding, sha256_of
+from pipeline.joint import with_joint
 from pipeline.learning import (
     finetune_inputs,
     given_features,
@@ -31,8 +33,14 @@ FROM_PIXELS = ("pack", "visual", "extract")
 
 
 def rows(experiment: Experiment) -> tuple[str, ...]:
-    """What is translated and scored: with features from elsewhere there is no stage 1."""
+    """What is translated from features: with those from elsewhere there is no stage 1."""
     return ROWS if experiment.data.features is None else ROWS[1:]
+
+
+def scored_rows(experiment: Experiment) -> tuple[str, ...]:
+    """What is scored: the rows from features, and the joint baseline where there is one."""
+    joint = experiment.train.joint is not None and experiment.data.features is None
+    return (*rows(experiment), "joint") if joint else rows(experiment)
 
 
 def stages(experiment: Experiment) -> list[Stage]:
@@ -53,6 +61,8 @@ def stages(experiment: Experiment) -> list[Stage]:
     if own:
         about = "the language model learns the language from plain text"
         listed.insert(1, Stage("lm", about, ("index",), lm_inputs, run_lm))
+    if experiment.train.joint is not None and experiment.data.features is None:
+        listed = with_joint(listed, own, experiment.train.joint)
     if experiment.pack.enabled:
         listed = with_pack(listed, experiment.pack)
     if experiment.data.features is not None:
@@ -165,6 +175,8 @@ def run_translate(run: Run, task: Task) -> Result:
     from eval.predictions import write_predictions
     from eval.translate import text_prior, translatable, translate_split
     from extract.store import FeatureStore
+    from train.tokenizer import load_tokenizer
+    from train.translator import load_translator
 
     prepare_torch(run)
     settings = run.experiment.train.translate
@@ -172,7 +184,8 @@ def run_translate(run: Run, task: Task) -> Result:
     options = {"beams": settings.beams, "max_length": settings.max_length}
     paths = {row: run.folder / "predictions" / f"{row}.jsonl" for row in rows(run.experiment)}
     for row, path in paths.items():
-        model, tokenizer = _load_translator(run, "stage1" if row == "stage1" else "translator")
+        folder = run.folder / ("stage1" if row == "stage1" else "translator")
+        model, tokenizer = load_translator(folder), load_tokenizer(folder, run.dataset.entry.language)
         if row == "stage1":
             _require_own(run, store)
             model.reads = store.provenance["features"]
@@ -208,9 +221,10 @@ def run_score(run: Run, task: Task) -> Result:
     references = {clip.id: clip.text for clip in run.clips("test")}
     scores = {
         row: score(complete(read_predictions(run.folder / "predictions" / f"{row}.jsonl"), references), settings)
-        for row in rows(run.experiment)
+        for row in scored_rows(run.experiment)
     }
     path = write_scores(run.folder / "scores.json", scores)
+    rewrite_cards(run, {row: measured.model_dump() for row, measured in scores.items()})
     return Result([path], sha256_of(path), f"BLEU-4 of stage 2: {scores['stage2'].bleu4:.2f} in {path}")
 
 
@@ -222,18 +236,8 @@ def run_report(run: Run, task: Task) -> Result:
     """``report.html``."""
     from pipeline.page import write_page
 
-    path = write_page(run, rows(run.experiment), [stage.name for stage in stages(run.experiment)])
+    path = write_page(run, scored_rows(run.experiment), [stage.name for stage in stages(run.experiment)])
     return Result([path], sha256_of(path), f"{path}")
-
-
-def _load_translator(run: Run, name: str) -> tuple[Any, Any]:
-    import torch
-
-    from train.tokenizer import load_tokenizer
-    from train.translator import SignTranslator
-
-    model = SignTranslator.from_pretrained(run.folder / name).to("cuda" if torch.cuda.is_available() else "cpu")
-    return model.eval(), load_tokenizer(run.folder / name, run.dataset.entry.language)
 
 
 def _require_own(run: Run, store: FeatureStore) -> None:

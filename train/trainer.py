@@ -29,6 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from extract.errors import SltError
+from train.dominance import DominanceProbe
 from train.settings import TrainingSettings
 
 Report = Callable[[int, int, Mapping[str, float]], None]
@@ -43,6 +44,14 @@ class RateGroupTrainer(Seq2SeqTrainer):
     def __init__(self, *args: Any, settings: TrainingSettings, rates: Mapping[str, float], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings, self.rates = settings, rates
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        # transformers has no event between the backward pass and clipping.
+        scaler = self.accelerator.scaler
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, DominanceProbe):
+                callback.before_clipping(self.state.global_step, scaler.get_scale() if scaler is not None else 1.0)
+        return super()._clip_grad_norm(model)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -185,7 +194,11 @@ def fit(
         data_collator=collate,
         processing_class=tokenizer,
         compute_metrics=_bleu4(tokenizer) if selecting and tokenizer else None,
-        callbacks=[EpochCallback(train), ReportCallback(report)],
+        callbacks=[
+            EpochCallback(train),
+            ReportCallback(report),
+            *([DominanceProbe(work)] if settings.dominance else []),
+        ],
         settings=settings,
         rates=rates or {},
     )
