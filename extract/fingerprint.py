@@ -77,4 +77,4 @@ def describe(provenance: Any, names: Iterable[str]) -> str:
 
 
 def _shortened(value: str) -> str:
-    return value[:12] if re.fullmatch("[0-9a-f]{64}", value) else value
+    return value[:12] if re.fullmatch("[0-9a-f]{16,}", value) else value

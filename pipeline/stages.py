@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from extract.index import SPLITS
-from pipeline.bars import follow
+from extract.index import SCHEMA, SPLITS
+from pipeline.bars import follow, follow_looks
 from pipeline.cards import rewrite_cards
 from pipeline.config import Experiment
 from pipeline.freshness import deciding, sha256_of
@@ -83,6 +83,7 @@ def _index_inputs(run: Run) -> Mapping[str, Any]:
     return {
         **unread,
         "dataset": run.dataset.about(),
+        "schema": SCHEMA.metadata[b"schema"].decode(),
         "decoder": run.experiment.frames.decoder,
         "annotations": [sha256_of(path) for path in files if path.is_file()],
     }
@@ -90,22 +91,33 @@ def _index_inputs(run: Run) -> Mapping[str, Any]:
 
 def run_index(run: Run, task: Task) -> Result:
     """Annotations to ``index.parquet``."""
+    from dask.system import CPU_COUNT
+
     from extract.indexing import index_dataset, remarks_path
     from extract.remarks import read_remarks, summary
 
-    with task.bars.bar("checking clips", "clips") as tick:
+    settings = run.experiment.extract
+    with task.bars.bar("looking at frames", "sources") as tick:
         counts = index_dataset(
             run.dataset,
             run.index,
-            tick,
             run.experiment.frames.decoder,
             frames=run.experiment.data.features is None,
+            # Not in the folder of these inputs: what was looked at holds for other annotations too.
+            kept=task.checkpoints.with_name("index-looks"),
+            cluster=settings.model_copy(update={"workers": settings.workers or CPU_COUNT}),
+            on_progress=follow_looks(tick),
+            say=lambda line: task.bars.say(f"  [yellow]{line}[/yellow]"),
         )
     expected = {str(split): n for split, n in run.dataset.entry.splits.items()}
-    parts = [f"{split} {n}" + (f" of {expected[split]}" if expected[split] else "") for split, (n, _) in counts.items()]
-    failed = sum(bad for _, bad in counts.values())
-    if failed:
-        parts.append(f"[yellow]{failed} clips with missing or damaged frames: see `problem` in {run.index}; "
+    parts = [
+        f"{split} {of.total()}" + (f" of {expected[split]}" if expected[split] else "") for split, of in counts.items()
+    ]
+    problems = {split: {kind: n for kind, n in of.items() if kind is not None} for split, of in counts.items()}
+    failed = sum(run.failures(split, of) for split, of in problems.items())
+    if bad := sum(sum(of.values()) for of in problems.values()):
+        known = f", {bad - failed} of them known to be missing from the release" if bad > failed else ""
+        parts.append(f"[yellow]{bad} clips with missing or damaged frames{known}: see `problem` in {run.index}; "
                      "`slt index --force` looks again when they are mended[/yellow]")  # fmt: skip
     listed = remarks_path(run.index)
     if remarks := summary(read_remarks(listed)):
@@ -149,7 +161,7 @@ def run_extract(run: Run, task: Task) -> Result:
             held, found[split] = summary_of(FeatureStore.open(places[split]), {view.name for view in chosen.views})
             present += held
             figures[split] = summary.figures()
-            failed += sum(summary.failed.values())
+            failed += run.failures(split, summary.failed)
             clips, seconds = clips + summary.extracted, seconds + summary.seconds
             if summary.extracted:
                 shares = ", ".join(f"{step} {share:.0%}" for step, share in summary.shares().items())
