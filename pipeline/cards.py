@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extract.index import SPLITS
+
 if TYPE_CHECKING:
     from pipeline.run import Run
 
@@ -28,11 +30,10 @@ def write_cards(run: Run, *folders: Path, scores: Mapping[str, Mapping[str, Any]
     from train.card import write_card
 
     entry, experiment = run.dataset.entry, run.experiment
-    clips = run.clips("train"), run.clips("dev"), run.clips("test")
     data = {
         "dataset": run.dataset.name,
         "language": entry.language,
-        "clips": ", ".join(f"{split} {len(of)}" for split, of in zip(("train", "dev", "test"), clips, strict=True)),
+        "clips": ", ".join(f"{split} {len(run.split(split))}" for split in SPLITS),
         "licence": entry.licence,
         "source": entry.source,
     }
