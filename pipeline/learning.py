@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def run_lm(run: Run, task: Task) -> Result:
     from train.provenance import write_provenance
     from train.tokenizer import train_tokenizer
 
-    prepare_torch(run)
+    prepare_torch(run, "lm")
     settings = run.experiment.train.lm
     assert settings is not None
     lines, language = _sentences(run, settings.text), run.dataset.entry.language
@@ -88,7 +89,7 @@ def run_visual(run: Run, task: Task) -> Result:
     from train.tokenizer import load_tokenizer
     from train.visual import train_visual, with_states
 
-    prepare_torch(run)
+    prepare_torch(run, "visual")
     experiment, language = run.experiment, run.dataset.entry.language
     settings, bars = experiment.train.visual, task.bars
     tokenizer = load_tokenizer(_language_model(run), language)
@@ -169,7 +170,7 @@ def run_finetune(run: Run, task: Task) -> Result:
     from train.provenance import write_provenance
     from train.translate import train_translate
 
-    prepare_torch(run)
+    prepare_torch(run, "finetune")
     settings = run.experiment.train.translate
     language_model, tokenizer = load_language_model(_language_model(run), run.dataset.entry.language)
     train_store, dev_store = (FeatureStore.open(run.store(split)) for split in ("train", "dev"))
@@ -195,13 +196,15 @@ def run_finetune(run: Run, task: Task) -> Result:
     return Result([folder], sha256_of(folder / "provenance.json"), said)
 
 
-def prepare_torch(run: Run) -> None:
-    """Threads as the config says, and no bars or warnings of transformers between ours."""
+def prepare_torch(run: Run, stage: str = "") -> None:
+    """Threads as the config says, no bars or warnings of transformers between ours, and TensorBoard's files, where a
+    stage writes some, beside the other logs: checkpoints, where they would lie, go when the stage is done."""
     import torch
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.folder.absolute() / "logs" / "tensorboard" / stage)
     if run.experiment.train.threads:
         torch.set_num_threads(run.experiment.train.threads)
 
