@@ -30,15 +30,16 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import cv2
 import numpy as np
+from distributed import Client
 
 from benchmarks.page import write_report
-from extract.cluster import open_cluster
+from extract.cluster import MALLOC, open_cluster
 from extract.decoders import decoder_versions
 from extract.encoder import VisualEncoder
 from extract.extractor import load_encoder
@@ -143,14 +144,17 @@ def forward_only(pipe: Connection, frames: np.ndarray, encoder: Path) -> None:
 class Peer:
     """A process that waits for work."""
 
-    def __init__(self, target: Callable[..., None], *arguments: Any, threads: int | None = None) -> None:
-        if threads is not None:
-            os.environ["OMP_NUM_THREADS"] = str(threads)
+    def __init__(
+        self, target: Callable[..., None], *arguments: Any, environment: Mapping[str, int] | None = None
+    ) -> None:
+        given = environment or {}
+        os.environ |= {name: str(value) for name, value in given.items()}
         self.pipe, other = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
         self.process = context.Process(target=target, args=(other, *arguments), daemon=True)
         self.process.start()
-        os.environ.pop("OMP_NUM_THREADS", None)
+        for name in given:
+            del os.environ[name]
 
     def stop(self) -> None:
         self.pipe.send(None)
@@ -190,8 +194,8 @@ def measure(folder: Path, rounds: int, count: int) -> dict[str, Any]:
         VisualEncoder.from_settings(EncoderSettings(backbone=RESNET18), frames).save_pretrained(encoders[decoder])
     settings = ExtractSettings(workers=WORKERS)
     kept = {clip.id: len(sampled(clip.n_frames, 4)) for clip in clips}
-    few = clips[:: max(1, len(clips) // 24)]
-    some = clips[:: max(1, len(clips) // 64)]
+    few = clips[:: max(1, len(clips) // 16)]
+    some = clips[:: max(1, len(clips) // 40)]
     rates: dict[str, list[float]] = {}
 
     batch = np.random.default_rng(0).integers(0, 256, (32, 3, 224, 224), dtype=np.uint8)
@@ -200,7 +204,8 @@ def measure(folder: Path, rounds: int, count: int) -> dict[str, Any]:
         "field_loop": Peer(field_loop, 1, encoders["opencv"]),
         "sampled_loop": Peer(field_loop, 4, encoders["opencv"]),
     }
-    bound = [Peer(forward_only, batch, encoders["opencv"], threads=1) for _ in range(WORKERS)]
+    alike = {"OMP_NUM_THREADS": 1, **MALLOC}  # as a worker
+    bound = [Peer(forward_only, batch, encoders["opencv"], environment=alike) for _ in range(WORKERS)]
     backend = {peer.pipe.recv() for peer in bound}.pop()
 
     def note(name: str, clips_done: float, seconds: float) -> None:
@@ -208,9 +213,10 @@ def measure(folder: Path, rounds: int, count: int) -> dict[str, Any]:
         print(f"{name:14} {clips_done / seconds:8.3f} clips/s", flush=True)
 
     mean_kept = sum(kept.values()) / len(clips)
-    with open_cluster(settings) as client:
+    # A cluster each: a worker keeps one encoder, and would load the two in turns.
+    with open_cluster(settings) as png_client, open_cluster(settings) as video_client:
 
-        def extract(of: list[Clip], at: Path, encoder: Path) -> Any:
+        def extract(of: list[Clip], at: Path, encoder: Path, client: Client) -> Any:
             store = folder / "store.zarr"
             shutil.rmtree(store, ignore_errors=True)
             return extract_split(iter(of), len(of), at, encoder, store, settings, client)
@@ -238,11 +244,11 @@ def measure(folder: Path, rounds: int, count: int) -> dict[str, Any]:
             seconds = timed(pass_all)
             if round_:
                 note("bound", WORKERS * passes * len(batch) / mean_kept, seconds)
-            for name, of, at, encoder in (
-                ("slt_png", clips, root, encoders["opencv"]),
-                ("slt_video", videos, folder, encoders["pyav"]),
+            for name, of, at, encoder, client in (
+                ("slt_png", clips, root, encoders["opencv"], png_client),
+                ("slt_video", videos, folder, encoders["pyav"], video_client),
             ):
-                summary = extract(of if round_ else of[:16], at, encoder)
+                summary = extract(of if round_ else of[:16], at, encoder, client)
                 assert not summary.failed
                 if round_:
                     note(name, summary.extracted, summary.seconds)

@@ -15,7 +15,6 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose extract.py would hide the package
 
 import argparse
-import json
 import multiprocessing
 import os
 import platform
@@ -30,6 +29,7 @@ import cv2
 import h5py
 import numpy as np
 
+from benchmarks.page import write_report
 from extract.cluster import local_cluster
 from extract.frames import Source, read_clip
 from extract.index import Clip
@@ -141,9 +141,7 @@ def main() -> None:
         "figures": figures,
         "ratios": ratios,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+    write_report(report, options.out)
 
 
 if __name__ == "__main__":

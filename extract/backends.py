@@ -1,4 +1,4 @@
-"""What computes the backbone: torch, or onnxruntime, which is about a third quicker on a CPU.
+"""What computes the backbone: torch, or on a CPU ncnn or onnxruntime, which are quicker.
 
 A backend must give torch's features to within rounding, so it is no part of the fingerprint; a commit records it.
 """
@@ -22,7 +22,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from extract.encoder import VisualEncoder
 from extract.errors import InputError
+from extract.ncnn_backend import NcnnBackend
 
+QUICK = ("ncnn", "onnxruntime")
+"""Backends for CPUs, the quickest first."""
+_NEEDED = {"ncnn": ("ncnn",), "onnxruntime": ("onnx", "onnxscript", "onnxruntime")}
 TOLERANCE = 1e-5
 """How far a backend's features may be from torch's, relative to the largest of them."""
 
@@ -41,42 +45,48 @@ def choose_backend(encoder: VisualEncoder, wanted: str, batch_frames: int, compu
 
     Args:
         encoder: on its device, in evaluation mode.
-        wanted: ``torch``, ``onnxruntime`` or ``auto``.
+        wanted: ``torch``, one of ``QUICK``, or ``auto``.
         batch_frames: most frames of a batch that it will be given.
         compute: ``float32``, or the dtype of autocast, which torch alone has.
 
     Raises:
-        InputError: ``onnxruntime`` is wanted and not installed, cannot run this backbone, or differs from torch.
+        InputError: a quick backend is wanted and not installed, cannot run this backbone, or differs from torch.
     """
     plain = TorchBackend(encoder, batch_frames, compute)
     if wanted == "torch" or (wanted == "auto" and (encoder.device.type != "cpu" or compute != "float32")):
         return plain
     if encoder.device.type != "cpu" or compute != "float32":
-        raise InputError("extract.backend", expected="float32 on a CPU for onnxruntime",
+        raise InputError("extract.backend", expected=f"float32 on a CPU for {wanted}",
                          found=f"{compute} on {encoder.device.type}", remedy="Set extract.backend=auto.")  # fmt: skip
-    absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if absent:
-        if wanted == "auto":
-            return plain
-        raise InputError("extract.backend", expected="onnxruntime", found=f"no package {absent[0]}",
-                         remedy="Install the extra `fast`, or set extract.backend=torch.")  # fmt: skip
+    known = QUICK if encoder.backbone.config.model_type == "resnet" else QUICK[1:]
+    for name in known if wanted == "auto" else (wanted,):
+        absent = [package for package in _NEEDED[name] if importlib.util.find_spec(package) is None]
+        if not absent:
+            quick = _checked(name, encoder, plain, batch_frames)
+            if not isinstance(quick, str):
+                return quick
+            if wanted == "auto":
+                logging.getLogger(__name__).warning("%s is not used for this backbone: %s", name, quick)
+            else:
+                raise InputError("extract.backend", expected=f"{name} to agree with torch to {TOLERANCE:g}",
+                                 found=quick, remedy="Set extract.backend=torch.")  # fmt: skip
+        elif wanted != "auto":
+            raise InputError("extract.backend", expected=name, found=f"no package {absent[0]}",
+                             remedy="Install the extra `fast`, or set extract.backend=torch.")  # fmt: skip
+    return plain
+
+
+def _checked(name: str, encoder: VisualEncoder, plain: Backend, batch_frames: int) -> Backend | str:
+    """The backend, or why it is of no use for this encoder."""
     side = encoder.config.frame_settings.crop
-    rng = np.random.default_rng(0)
-    probe = rng.integers(0, 256, (batch_frames, 3, side, side), dtype=np.uint8)
+    probe = np.random.default_rng(0).integers(0, 256, (batch_frames, 3, side, side), dtype=np.uint8)
     try:
-        quick = OnnxBackend(encoder)
+        quick: Backend = NcnnBackend(folded(encoder)) if name == "ncnn" else OnnxBackend(encoder)
         expected, found = plain(probe), quick(probe)
-        far = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-9))
-        problem = f"features that differ from torch's by {far:.1e}" if not far <= TOLERANCE else None
     except Exception as error:  # an exporter can fail in any way on a backbone that it does not know
-        problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    if problem is None:
-        return quick
-    if wanted == "auto":
-        logging.getLogger(__name__).warning("onnxruntime is not used for this backbone: %s", problem)
-        return plain
-    raise InputError("extract.backend", expected=f"onnxruntime to agree with torch to {TOLERANCE:g}", found=problem,
-                     remedy="Set extract.backend=torch.")  # fmt: skip
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    far = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-9))
+    return quick if far <= TOLERANCE else f"features that differ from torch's by {far:.1e}"
 
 
 class TorchBackend:

@@ -30,12 +30,15 @@ _SCHEDULER = {
     # One task at a worker: one that waits there would be blamed for the death of its neighbour.
     "distributed.scheduler.worker-saturation": 1.0,
 }
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
+"""Environment of workers, for glibc. Dask makes malloc give freed memory back at once, and malloc gives that of large
+arrays back by itself: every frame would pay for its pages anew, which takes longer than to fill them. The second is as
+large as glibc takes."""
 _LOCAL = {
     # Dask's own measuring, up to a hundred times a second in each process, took a twentieth of a core.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
-    # Dask makes malloc give freed memory back at once, and every frame would pay for its pages anew.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MALLOC.items()},
 }
 _DECIDING = ("torch", "transformers", "numpy", "zarr")
 
@@ -143,9 +146,24 @@ def check_packers(client: Client, root: str, pack: str, fingerprint: str) -> Non
     _check(client, {f"the dataset's root {root}": root}, _pack_fingerprint, f"the pack {pack}", pack, fingerprint)
 
 
+def check_lookers(client: Client, root: str) -> None:
+    """Whether each worker sees the dataset, with the same versions as this process.
+
+    Raises:
+        InputError: names a worker and what it lacks.
+    """
+    _check(client, {f"the dataset's root {root}": root})
+
+
 def _check(
-    client: Client, needs: Mapping[str, str], read: Callable[[str], str], named: str, target: str, fingerprint: str
+    client: Client,
+    needs: Mapping[str, str],
+    read: Callable[[str], str] | None = None,
+    named: str = "",
+    target: str = "",
+    fingerprint: str = "",
 ) -> None:
+    """Without ``read``, the workers write nothing."""
     wanted = _versions()
     answers = client.run(_look, needs, read, named, target, on_error="return")
     for worker, answer in answers.items():
@@ -167,14 +185,14 @@ def _check(
 
 
 def _look(
-    needs: Mapping[str, str], read: Callable[[str], str], named: str, target: str
+    needs: Mapping[str, str], read: Callable[[str], str] | None, named: str, target: str
 ) -> tuple[str, dict[str, str], list[str], str]:
     """On a worker: its host, versions, what it cannot see, and the fingerprint of the target that it sees."""
     found = ""
     lacks = [name for name, path in needs.items() if not os.access(path, os.R_OK | os.X_OK * Path(path).is_dir())]
-    if "://" not in target and not os.access(target, os.W_OK | os.X_OK):
+    if target and "://" not in target and not os.access(target, os.W_OK | os.X_OK):
         lacks.append(f"{named}, to be written,")
-    else:
+    elif read is not None:
         try:
             found = read(target)
         except InputError as error:

@@ -67,6 +67,8 @@ class Expectations:
     """Pieces of a translation, at most."""
     dots_matter: bool = True
     """The convention keeps a final full stop."""
+    lacking: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Clips per split that the release itself lacks."""
     frames_known: bool = True
     """The clips' files were looked at."""
 
@@ -75,7 +77,7 @@ def findings(splits: Mapping[str, SplitStatistics], expected: Expectations) -> l
     """Everything found, errors before warnings before notes."""
     found = [
         *_counts(splits, expected.counts),
-        *_unreadable(splits),
+        *_unreadable(splits, expected.lacking),
         *_leaks(splits),
         *_sources(splits),
         *_lengths(splits, expected),
@@ -97,10 +99,14 @@ def _counts(splits: Mapping[str, SplitStatistics], expected: Mapping[str, int | 
             )
 
 
-def _unreadable(splits: Mapping[str, SplitStatistics]) -> Iterator[Finding]:
+def _unreadable(splits: Mapping[str, SplitStatistics], lacking: Mapping[str, int]) -> Iterator[Finding]:
     for name, of in splits.items():
         for kind, clips in sorted(of.problems.items()):
-            yield Finding("error", "unreadable", name, len(clips), f"clips that cannot be read ({kind})", clips)
+            what, known = f"clips that cannot be read ({kind})", lacking.get(name, 0)
+            if kind == "missing" and len(clips) <= known:
+                yield Finding("note", "unreadable", name, len(clips), f"{what}; the release lacks {known}", clips)
+            else:
+                yield Finding("error", "unreadable", name, len(clips), what, clips)
 
 
 def _leaks(splits: Mapping[str, SplitStatistics]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -66,6 +67,14 @@ def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def describe(provenance: Any, names: Iterable[str]) -> str:
-    """The named fields with their values, for a message; a digest is cut to its first digits."""
+    """The named fields with their values, for a message; a digest is cut to its first digits.
+
+    >>> describe({"weights": "0123456789abcdef" * 4, "decoder": "opencv 4.13.0.92"}, ["weights", "decoder", "dtype"])
+    'weights 0123456789ab, decoder opencv 4.13.0.92, dtype absent'
+    """
     values = {name: str(value) for name, value in _leaves(provenance)}
-    return ", ".join(f"{name} {values.get(name, 'absent')[:12]}" for name in names)
+    return ", ".join(f"{name} {_shortened(values.get(name, 'absent'))}" for name in names)
+
+
+def _shortened(value: str) -> str:
+    return value[:12] if re.fullmatch("[0-9a-f]{16,}", value) else value

@@ -32,8 +32,9 @@ SCHEMA = pa.schema(
         pa.field("text", pa.string(), nullable=False),
         pa.field("language", pa.string(), nullable=False),
         pa.field("problem", pa.string()),
+        pa.field("counted", pa.bool_(), nullable=False),
     ],
-    metadata={"schema": "fla-slt clip index 1"},
+    metadata={"schema": "fla-slt clip index 2"},
 )
 
 
@@ -57,6 +58,9 @@ class Clip:
     """Seconds within ``source`` when the clip is a part of a recording."""
     problem: str | None = None
     """Why the clip cannot be read, ``kind: detail``, found while indexing; None when nothing was found."""
+    counted: bool = False
+    """Whether ``n_frames`` was counted: images in a folder, or frames of a video that was decoded to its end. Otherwise
+    it is an estimate, from what the container or the annotations state and from the clip's times."""
 
 
 _COLUMNS = [field.name for field in dataclasses.fields(Clip)]
@@ -162,13 +166,19 @@ class ClipIndex:
         return list(self.filled())
 
 
-def write_index(path: str | os.PathLike[str], clips: Iterable[Clip], about: Mapping[str, Any] | None = None) -> Path:
+def write_index(
+    path: str | os.PathLike[str],
+    clips: Iterable[Clip],
+    about: Mapping[str, Any] | None = None,
+    where: object = None,
+) -> Path:
     """Write clips to ``path`` atomically: a reader sees the old file or the whole new one.
 
     They are read once, and a row group of them is in memory at a time.
 
     Args:
         about: the dataset, as plain JSON values; kept in the file's metadata.
+        where: what holds the clips, for messages; default: ``path``.
 
     Raises:
         InputError: two clips share an id.
@@ -192,7 +202,8 @@ def write_index(path: str | os.PathLike[str], clips: Iterable[Clip], about: Mapp
                 writer.write_batch(pa.record_batch(columns, schema=schema))
         if len(repeated):
             raise InputError(
-                path, expected="every clip id once", found=f"{example!r} and {len(repeated) - 1} more repeated",
+                where or path, expected="every clip id once",
+                found=f"{example!r} and {len(repeated) - 1} more repeated",
                 remedy="Remove the duplicate rows from the annotation file.",
             )  # fmt: skip
         partial.replace(path)

@@ -53,6 +53,11 @@ class DatasetEntry(Settings):
     options: dict[str, Any] = Field(
         {}, description="of the adapter: where things lie below the root, names of columns; see docs/datasets.md"
     )
+    lacking: dict[Literal["train", "dev", "test"], Annotated[int, Field(ge=0)]] = Field(
+        {},
+        description="texts per split whose clip the release itself lacks: up to so many missing clips are listed and "
+        "counted, but are no failure of this machine's copy",
+    )
     past_end: Literal["refuse", "clamp"] = Field(
         "refuse",
         description="what happens to a clip that ends past the end of its recording: it cannot be used, or ends there",

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -33,23 +33,20 @@ class Remark:
     detail: str
 
 
-def missing(root: Path, clips: Iterable[Clip]) -> Iterator[Remark]:
-    """Texts without a clip: sources that do not exist."""
-    for clip in clips:
-        if (clip.problem or "").startswith("missing: ") and not (root / clip.source).exists():
-            yield Remark("text_without_clip", clip.id, clip.source)
+def missing(root: Path, clip: Clip) -> Iterator[Remark]:
+    """A text without a clip: its source does not exist."""
+    if (clip.problem or "").startswith("missing: ") and not (root / clip.source).exists():
+        yield Remark("text_without_clip", clip.id, clip.source)
 
 
-def clamped(before: Iterable[Clip], after: Iterable[Clip]) -> Iterator[Remark]:
-    """Clips that end earlier than their annotation says."""
-    for was, now in zip(before, after, strict=True):
-        if was.end != now.end and was.end is not None and now.end is not None:
-            yield Remark("time_clamped", was.id, f"{was.source}: {was.end:g} s, ends at {now.end:.3f} s")
+def clamped(was: Clip, now: Clip) -> Iterator[Remark]:
+    """A clip that ends earlier than its annotation says."""
+    if was.end != now.end and was.end is not None and now.end is not None:
+        yield Remark("time_clamped", was.id, f"{was.source}: {was.end:g} s, ends at {now.end:.3f} s")
 
 
-def unused(root: Path, clips: Sequence[Clip]) -> Iterator[Remark]:
+def unused(root: Path, sources: Collection[str]) -> Iterator[Remark]:
     """Clips without a text: videos beside the clips' videos, and folders beside their frame folders, of no clip."""
-    sources = {clip.source for clip in clips}
     beside: dict[tuple[str, bool], None] = {}
     for source in sources:
         beside[source.rpartition("/")[0], not _is_video(source)] = None
@@ -62,12 +59,14 @@ def unused(root: Path, clips: Sequence[Clip]) -> Iterator[Remark]:
 
 
 def write_remarks(path: Path, remarks: Sequence[Remark]) -> None:
-    """One JSON object a line; no file when there is nothing to say."""
+    """One JSON object a line, kind by kind; no file when there is nothing to say."""
     if not remarks:
         path.unlink(missing_ok=True)
         return
+    kinds = list(MEANING)
+    ordered = sorted(remarks, key=lambda remark: kinds.index(remark.kind))
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    lines = [json.dumps(dataclasses.asdict(remark), ensure_ascii=False) + "\n" for remark in remarks]
+    lines = [json.dumps(dataclasses.asdict(remark), ensure_ascii=False) + "\n" for remark in ordered]
     try:
         partial.write_text("".join(lines), encoding="utf-8")
         partial.replace(path)

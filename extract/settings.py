@@ -216,8 +216,9 @@ class ExtractSettings(Settings):
     """What the backbone computes in: half precision (autocast) is quicker on GPUs and moves features."""
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (View(),)
     """Of each train clip, the plain one first; dev and test have that one only. Stage 2 draws one per epoch [?]."""
-    backend: Literal["auto", "torch", "onnxruntime"] = "auto"
-    """Computes the backbone on a CPU: ``auto`` is onnxruntime where it is installed (extra ``fast``), else torch."""
+    backend: Literal["auto", "torch", "onnxruntime", "ncnn"] = "auto"
+    """Computes the backbone on a CPU: ``auto`` is ncnn for ResNets, onnxruntime for others, where they are installed
+    (extra ``fast``), else torch."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Processes of the local cluster, one thread each; default: one per GPU, without GPUs one per core."""
     scheduler: str | None = None

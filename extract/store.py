@@ -20,13 +20,12 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
-from extract import arrays, inventory, records
-from extract.ages import ages
+from extract import arrays, inventory, records, upkeep
 from extract.errors import InputError
 from extract.fingerprint import describe, differences, fingerprint
 from extract.inventory import StoreInfo
 from extract.keys import KeySet, key
-from extract.loading import check, load_places
+from extract.loading import load_places
 from extract.records import Commit, Failure, Place
 from extract.settings import PLAIN
 
@@ -248,51 +247,19 @@ class FeatureStore:
 
     def verify(self) -> list[str]:
         """Read and re-hash all that is committed: one line per problem, none when the store is whole."""
-        problems = []
-        try:
-            for _ in records.failures(self.storage, self.location):
-                pass
-        except InputError as error:
-            problems.append(str(error))
-        for name, data in records.each(self.storage, "commits"):
-            reader = arrays.Reader(self.storage)  # opened anew: metadata may have been damaged since
-            try:
-                commit = self._parse(name, data)
-                rows = reader.rows(f"{commit.group}/features", 0, sum(commit.lengths))
-                offsets = reader.rows(f"{commit.group}/offsets", 0, len(commit.clips) + 1)
-            except InputError as error:
-                if records.get(self.storage, name) == data:  # else another process merged the block meanwhile
-                    problems.append(str(error))
-                continue
-            if offsets.tolist() != np.cumsum([0, *commit.lengths]).tolist():
-                problems.append(f"{self.location}/{commit.group}/offsets: not the lengths of its commit")
-            for id, _, place in commit.places():
-                try:
-                    check(self.location, id, rows[place.start : place.start + place.length], place, rows)
-                except InputError as error:
-                    problems.append(str(error))
-        return problems
+        return upkeep.verify(self)
 
     def info(self) -> StoreInfo:
         """Counts and sizes of what is committed, without holding on to any of it."""
         return inventory.take(self)[0]
 
     def gc(self, grace_seconds: float = 3600) -> list[str]:
-        """Delete tries that no commit names and that nobody has written to for ``grace_seconds``; returns their groups.
+        """Delete what no commit names and nobody has written to for ``grace_seconds``: tries at blocks, and records
+        that were never finished. Returns their keys.
 
         The grace must exceed the time that a chunk takes to write: a try that runs now looks like an orphan.
         """
-        orphans = self._orphans()
-        old = [group for group, age in ages(self.writable, orphans).items() if age >= grace_seconds] if orphans else []
-        for group in old:
-            records.delete_folder(self.writable, group)
-        return old
-
-    def _orphans(self) -> list[str]:
-        # Folders are listed before commits: one that is committed in between must not look like an orphan.
-        groups = self.groups()
-        committed = {commit.group for commit in self.stream()}
-        return [group for group in groups if group not in committed]
+        return upkeep.gc(self, grace_seconds)
 
     def groups(self) -> list[str]:
         """The folders of all tries at blocks, committed or not."""
@@ -320,7 +287,7 @@ class FeatureStore:
             InputError: a record is damaged, or of features that were made differently.
         """
         for name, data in records.each(self.storage, "commits", again):
-            yield self._parse(name, data)
+            yield self.parse(name, data)
 
     def entries(self, again: bool = True) -> Iterator[tuple[Commit, list[tuple[str, str, Place]]]]:
         """As ``stream``, each with those of its clips, views and places that count: of a clip that is in two
@@ -334,9 +301,10 @@ class FeatureStore:
         """Whether this very record is there now."""
         name = f"commits/{commit.block}.json"
         data = records.get(self.storage, name)
-        return data is not None and self._parse(name, data) == commit
+        return data is not None and self.parse(name, data) == commit
 
-    def _parse(self, name: str, data: bytes) -> Commit:
+    def parse(self, name: str, data: bytes) -> Commit:
+        """The commit record of a key. Errors as ``stream``."""
         commit = Commit.parse(f"{self.location}/{name}", data)
         if commit.fingerprint != self.fingerprint:
             found = f"features of fingerprint {commit.fingerprint[:12]}"

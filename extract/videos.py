@@ -3,7 +3,7 @@
 Two decoders give the same frames at the same times (``FrameSettings.decoder``); their pixels differ by rounding and
 chroma filter. A frame belongs to a clip when ``start <= time < end``, its time being the container's time stamp
 relative to the first frame, so that variable frame rates are right. AVI has no time stamps: there, frames are
-counted.
+counted, and the empty ones with which it says that the frame before is still shown.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _SEEKABLE = ("mp4", "matroska")
 """Containers whose time stamps are written down, so that they can be trusted before and while frames are skipped."""
 _ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _FRAMES_SHORT, _SECONDS_SHORT = 2, 0.5
+_DROPPED = 3
+"""Frame times by which AVI's positions must be ahead of the count before they are believed: B-frames, which AVI has no
+place for, move them by two."""
 _LONG = 1e12
 USUAL_FPS = 25.0
 """Where a container does not state its rate."""
@@ -94,6 +97,7 @@ class VideoFacts:
     """What a container says of itself, after the check."""
 
     frames: int
+    """As decoded where ``counted``, else as the container states them."""
     fps: float
     duration: float
     """Seconds; 0 when the container does not say."""
@@ -101,6 +105,8 @@ class VideoFacts:
     """Seconds up to which a truncated or damaged file can be read."""
     problem: str | None = None
     """What is wrong with the rest of it."""
+    counted: bool = False
+    """Every frame was decoded."""
 
 
 def read_video(
@@ -158,7 +164,8 @@ def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
             end = _Stream(video, dataclasses.replace(everything, start=max(0.0, facts.duration - 1)))
             with contextlib.suppress(ClipError, *video.errors):  # what is wrong shows below, and where
                 if end.run_through().is_whole():
-                    return facts
+                    counted = dataclasses.replace(facts, frames=end.decoded, counted=True)
+                    return facts if end.start else counted
         stream = _Stream(video, everything)
         refused: tuple[type[Exception], ...] = (ClipError, *video.errors)
         try:
@@ -166,7 +173,7 @@ def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
         except refused as problem:  # the clips of a recording that lie before it can be used
             detail = problem.detail if isinstance(problem, ClipError) else f"{path}: damaged: {problem}"
             return dataclasses.replace(facts, reached=stream.last, problem=detail)
-        return dataclasses.replace(facts, frames=stream.decoded)
+        return dataclasses.replace(facts, frames=stream.decoded, counted=True)
 
 
 def check_span(path: Path, clip: Clip, facts: VideoFacts) -> int:
@@ -190,16 +197,15 @@ class _Stream:
 
     def __init__(self, video: Video, span: Span) -> None:
         self.video, self.span, self.container = video, span, _container(video.path)
+        self.start = span.start if self.container in _SEEKABLE else 0.0
         self.decoded = 0
         self.last = -1.0
         self.first = -1.0
         self.over = False
 
     def frames(self) -> Iterator[Callable[[], Frame]]:
-        step = 1 / (self.video.fps or USUAL_FPS)
-        for time, take in self.video.pictures(self.span.start if self.container in _SEEKABLE else 0.0):
-            if self.container == "avi" or time <= self.last:  # no time stamp, or one that cannot be
-                time = self.last + step if self.decoded else 0.0
+        for stamp, take in self.video.pictures(self.start):
+            time = self._time(stamp)
             if not self.decoded:
                 self.first = time
             self.last = time
@@ -209,6 +215,16 @@ class _Stream:
                 return
             if self.span.begun(time):
                 yield take
+
+    def _time(self, stamp: float) -> float:
+        """When the next frame is shown: at its time stamp, counted where it has none or one that cannot be."""
+        step = 1 / (self.video.fps or USUAL_FPS)
+        counted = self.last + step if self.decoded else 0.0
+        if self.container != "avi":
+            return stamp if stamp > self.last else counted
+        if not self.decoded or stamp <= counted + (_DROPPED + 0.01) * step:
+            return counted
+        return stamp
 
     def run_through(self) -> _Stream:
         for _ in self.frames():
@@ -226,7 +242,7 @@ class _Stream:
             ClipError: ``decode``, the file ends though its container promises more.
         """
         if not self.is_whole():
-            found = f"ends after {self.last:.2f} s, promises {self.video.count} frames"
+            found = f"{self.decoded} frames up to {self.last:.2f} s, promises {self.video.count} frames"
             raise ClipError("decode", f"{self.video.path}: truncated or damaged: {found}")
 
 

@@ -79,5 +79,15 @@ def follow(tick: Tick) -> Callable[[tally.Progress], None]:
     return show
 
 
+def follow_looks(tick: Tick) -> Callable[[tally.Progress], None]:
+    """What the index job calls after each block, to move a bar of frame folders and videos."""
+
+    def show(progress: tally.Progress) -> None:
+        bad = {f"unreadable ({kind})": float(n) for kind, n in progress.failed.items()}
+        tick(progress.done, progress.total, bad)
+
+    return show
+
+
 def _shown(figures: Mapping[str, float] | None) -> str:
     return "  ".join(f"{name} {value:.3g}" for name, value in (figures or {}).items())

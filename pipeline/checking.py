@@ -154,6 +154,7 @@ def _expectations(run: Run, settings: ScoreSettings, positions: int | None) -> E
     return Expectations(
         counts={str(split): n for split, n in entry.splits.items()},
         level=settings.level,
+        lacking={str(split): n for split, n in entry.lacking.items()},
         keep_every=experiment.frames.keep_every,
         limits=limits,
         longest=train.translate.max_length if given else min(train.translate.max_length, train.visual.max_length),

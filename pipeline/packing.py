@@ -54,7 +54,7 @@ def run_pack(run: Run, task: Task) -> Result:
             known = {clip.id for clip in clips if clip.problem is not None}
             figures[split] = {**summary.figures(), "bytes": stored}
             unreadable[split] = sorted(pack.failures().keys() - known)
-            failed += summary.failed.total()
+            failed += run.failures(split, summary.failed)
             packed, present, size = packed + summary.extracted, present + len(pack.lengths()), size + stored
             if summary.failed:
                 kinds = ", ".join(f"{kind} {n}" for kind, n in summary.failed.items())

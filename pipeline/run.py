@@ -96,9 +96,18 @@ class Run:
     def scoring(self) -> ScoreSettings:
         """How predictions are scored: the config's settings, and the dataset's where the config is silent."""
         settings, entry = self.experiment.score, self.dataset.entry
-        usual = {"level": entry.level, **entry.metrics.model_dump(exclude_none=True)}
+        usual: dict[str, Any] = {"level": entry.level, **entry.metrics.model_dump(exclude_none=True)}
+        if entry.text.case == "lower":  # the references are; so must the hypotheses be
+            usual["lowercase"] = True
+        if entry.text.final_dot == "strip":
+            usual["final_dot"] = "strip"
         own = settings.model_fields_set
         return settings.model_copy(update={name: value for name, value in usual.items() if name not in own})
+
+    def failures(self, split: str, failed: Mapping[str, int]) -> int:
+        """Clips of a split that failed, by kind, without those missing ones that the release is known to lack."""
+        lacking = self.dataset.entry.lacking.get(split, 0)  # type: ignore[call-overload]  # any name may be asked for
+        return sum(failed.values()) - min(failed.get("missing", 0), lacking)
 
     @property
     def index(self) -> Path:

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from extract.index import SPLITS
-from pipeline.bars import follow
+from extract.index import SCHEMA, SPLITS
+from pipeline.bars import follow, follow_looks
 from pipeline.config import Experiment
 from pipeline.freshness import deciding, sha256_of
 from pipeline.learning import (
@@ -22,6 +22,7 @@ from pipeline.learning import (
 )
 from pipeline.packing import with_pack
 from pipeline.run import Result, Run, Stage, Task
+from pipeline.trimming import run_trim, trim_inputs
 
 if TYPE_CHECKING:
     from extract.store import FeatureStore
@@ -36,15 +37,17 @@ def rows(experiment: Experiment) -> tuple[str, ...]:
 
 
 def stages(experiment: Experiment) -> list[Stage]:
-    """The stages of an experiment. The language model's own is there when it is trained here, those that read pixels
-    when the features are made here."""
+    """The stages of an experiment. Trimming is there when the language model comes from elsewhere, the language
+    model's own stage when it is trained here, those that read pixels when the features are made here."""
+    trims = ("trim",) if experiment.train.trims else ()
     own = ("lm",) if experiment.train.lm else ()
     listed = [
         Stage("index", "which clips there are, and whether their frames are whole", (), _index_inputs, run_index),
-        Stage("visual", "stage 1: encoder and Light-T learn from pixels", ("index", *own), visual_inputs, run_visual),
+        Stage("visual", "stage 1: encoder and Light-T learn from pixels", ("index", *(trims or own)), visual_inputs,
+              run_visual),
         Stage("extract", "the frozen encoder sees every clip once", ("index", "visual"), _extract_inputs, run_extract),
-        Stage("finetune", "stage 2: the language model learns from cached features", ("index", "extract", *own),
-              finetune_inputs, run_finetune),
+        Stage("finetune", "stage 2: the language model learns from cached features",
+              ("index", "extract", *(own or trims)), finetune_inputs, run_finetune),
         Stage("translate", "the test split, and the sanity rows", ("index", "visual", "extract", "finetune"),
               _translate_inputs, run_translate),
         Stage("score", "BLEU and ROUGE of every row", ("translate",), _score_inputs, run_score),
@@ -52,7 +55,10 @@ def stages(experiment: Experiment) -> list[Stage]:
     ]  # fmt: skip
     if own:
         about = "the language model learns the language from plain text"
-        listed.insert(1, Stage("lm", about, ("index",), lm_inputs, run_lm))
+        listed.insert(1, Stage("lm", about, ("index", *trims), lm_inputs, run_lm))
+    if trims:
+        about = "the pieces that the text needs, of the language model's tokenizer"
+        listed.insert(1, Stage("trim", about, ("index",), trim_inputs, run_trim))
     if experiment.pack.enabled:
         listed = with_pack(listed, experiment.pack)
     if experiment.data.features is not None:
@@ -73,6 +79,7 @@ def _index_inputs(run: Run) -> Mapping[str, Any]:
     return {
         **unread,
         "dataset": run.dataset.about(),
+        "schema": SCHEMA.metadata[b"schema"].decode(),
         "decoder": run.experiment.frames.decoder,
         "annotations": [sha256_of(path) for path in files if path.is_file()],
     }
@@ -80,22 +87,33 @@ def _index_inputs(run: Run) -> Mapping[str, Any]:
 
 def run_index(run: Run, task: Task) -> Result:
     """Annotations to ``index.parquet``."""
+    from dask.system import CPU_COUNT
+
     from extract.indexing import index_dataset, remarks_path
     from extract.remarks import read_remarks, summary
 
-    with task.bars.bar("checking clips", "clips") as tick:
+    settings = run.experiment.extract
+    with task.bars.bar("looking at frames", "sources") as tick:
         counts = index_dataset(
             run.dataset,
             run.index,
-            tick,
             run.experiment.frames.decoder,
             frames=run.experiment.data.features is None,
+            # Not in the folder of these inputs: what was looked at holds for other annotations too.
+            kept=task.checkpoints.with_name("index-looks"),
+            cluster=settings.model_copy(update={"workers": settings.workers or CPU_COUNT}),
+            on_progress=follow_looks(tick),
+            say=lambda line: task.bars.say(f"  [yellow]{line}[/yellow]"),
         )
     expected = {str(split): n for split, n in run.dataset.entry.splits.items()}
-    parts = [f"{split} {n}" + (f" of {expected[split]}" if expected[split] else "") for split, (n, _) in counts.items()]
-    failed = sum(bad for _, bad in counts.values())
-    if failed:
-        parts.append(f"[yellow]{failed} clips with missing or damaged frames: see `problem` in {run.index}; "
+    parts = [
+        f"{split} {of.total()}" + (f" of {expected[split]}" if expected[split] else "") for split, of in counts.items()
+    ]
+    problems = {split: {kind: n for kind, n in of.items() if kind is not None} for split, of in counts.items()}
+    failed = sum(run.failures(split, of) for split, of in problems.items())
+    if bad := sum(sum(of.values()) for of in problems.values()):
+        known = f", {bad - failed} of them known to be missing from the release" if bad > failed else ""
+        parts.append(f"[yellow]{bad} clips with missing or damaged frames{known}: see `problem` in {run.index}; "
                      "`slt index --force` looks again when they are mended[/yellow]")  # fmt: skip
     listed = remarks_path(run.index)
     if remarks := summary(read_remarks(listed)):
@@ -139,7 +157,7 @@ def run_extract(run: Run, task: Task) -> Result:
             held, found[split] = summary_of(FeatureStore.open(places[split]), {view.name for view in chosen.views})
             present += held
             figures[split] = summary.figures()
-            failed += sum(summary.failed.values())
+            failed += run.failures(split, summary.failed)
             clips, seconds = clips + summary.extracted, seconds + summary.seconds
             if summary.extracted:
                 shares = ", ".join(f"{step} {share:.0%}" for step, share in summary.shares().items())

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from extract.store import Features
-from train.augmentation import augment, longest_stretch
+from train.feature_augmentation import augment, longest_stretch
 from train.labels import pad_labels
 from train.settings import AugmentSettings
 

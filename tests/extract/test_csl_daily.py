@@ -54,7 +54,7 @@ def dataset(root: Path, **options: Any) -> Dataset:
 
 def test_a_whole_tree(tree: Path, tmp_path: Path) -> None:
     path = tmp_path / "index.parquet"
-    assert index_dataset(dataset(tree), path) == {"train": (1, 0), "dev": (1, 0), "test": (1, 0)}
+    assert index_dataset(dataset(tree), path) == {"train": {None: 1}, "dev": {None: 1}, "test": {None: 1}}
     first = ClipIndex(path).clips()[0]
     assert (first.id, first.text, first.language, first.fps) == ("S000000_P0000_T00", "明天下雨。", "zh_CN", 30.0)
     assert (first.n_frames, first.signer, first.source) == (3, "0", f"{FRAMES}/S000000_P0000_T00")
@@ -76,14 +76,14 @@ def test_it_is_used_where_it_is_there(tree: Path, tmp_path: Path) -> None:
     held = pickle.loads((tree / PICKLE).read_bytes())  # noqa: S301  (written above)
     (tree / PICKLE).write_bytes(pickle.dumps({"info": [*held["info"], entry(LACKING)]}))
     shutil.copytree(tree / FRAMES / "S000000_P0000_T00", tree / FRAMES / LACKING)
-    assert index_dataset(dataset(tree), tmp_path / "index.parquet")["train"] == (2, 0)
+    assert index_dataset(dataset(tree), tmp_path / "index.parquet")["train"] == {None: 2}
     assert not remarks_path(tmp_path / "index.parquet").exists()
 
 
 def test_frames_without_a_text_and_a_text_without_frames_are_listed(tree: Path, tmp_path: Path) -> None:
     (tree / FRAMES / "S000001_P0004_T00").rename(tree / FRAMES / "S000009_P0000_T00")
     path = tmp_path / "index.parquet"
-    assert index_dataset(dataset(tree), path)["dev"] == (1, 1)
+    assert index_dataset(dataset(tree), path)["dev"] == {"missing": 1}
     found = {(remark.kind, remark.id) for remark in read_remarks(remarks_path(path))}
     assert ("text_without_clip", "S000001_P0004_T00") in found
     assert ("clip_without_text", f"{FRAMES}/S000009_P0000_T00") in found
@@ -165,6 +165,7 @@ def test_bad_annotations_are_one_line_and_leave_nothing(tree: Path, damage: Call
     out = tree.parent / "out"
     with pytest.raises(InputError, match=says) as raised:
         index_dataset(dataset(tree), out / "index.parquet")
+    assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value)
     assert not out.exists()
 
@@ -172,7 +173,7 @@ def test_bad_annotations_are_one_line_and_leave_nothing(tree: Path, damage: Call
 def test_options_say_where_things_lie_and_never_outside(tree: Path, tmp_path: Path) -> None:
     (tree / "sentence").rename(tree / "moved")
     moved = dataset(tree, frames="moved/frames_512x512")
-    assert index_dataset(moved, tmp_path / "index.parquet")["train"] == (1, 0)
+    assert index_dataset(moved, tmp_path / "index.parquet")["train"] == {None: 1}
     with pytest.raises(InputError, match=r"options of csl_daily, frames: .*below the dataset's root\. It has: annot"):
         index_dataset(dataset(tree, frames="../elsewhere"), tmp_path / "index.parquet")
     with pytest.raises(InputError, match="options of csl_daily, frmaes: expected options of the adapter csl_daily"):

@@ -16,6 +16,7 @@ from extract.errors import InputError
 from extract.extractor import Extractor, cached_width, load_encoder
 from extract.fingerprint import differences
 from extract.index import Clip
+from extract.ncnn_backend import NcnnBackend
 from extract.provenance import feature_provenance
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
 from extract.store import FeatureStore
@@ -51,13 +52,16 @@ def test_backends_agree(backbone: dict[str, object]) -> None:
     batch = frames(8)
     with torch.inference_mode():
         expected = plain.frame_features(torch.from_numpy(batch))
-    for backend in (TorchBackend(plain, 16), OnnxBackend(plain)):
+    made = [TorchBackend(plain, 16), OnnxBackend(plain)]
+    if backbone["model_type"] == "resnet":
+        made.append(NcnnBackend(folded(plain)))
+    for backend in made:
         found = backend(batch)
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "ncnn"])
 def test_a_frames_features_do_not_depend_on_its_batch(name: str) -> None:
     backend = choose_backend(encoder(BACKBONE), name, 6)
     batch = frames(6)
@@ -73,9 +77,10 @@ def test_folding_leaves_the_encoder_as_it_was() -> None:
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
 
 
-def test_auto_takes_onnxruntime_and_says_so_in_the_commit() -> None:
+def test_auto_takes_the_quickest_that_knows_the_backbone_and_says_so_in_the_commit() -> None:
     settings = ExtractSettings(batch_frames=4)
-    assert Extractor(encoder(BACKBONE), settings).versions()["backend"].startswith("onnxruntime 1")
+    assert Extractor(encoder(BACKBONE), settings).versions()["backend"].startswith("ncnn 1")
+    assert Extractor(encoder(TRANSFORMER), settings).versions()["backend"].startswith("onnxruntime 1")
     plain = settings.model_copy(update={"backend": "torch"})
     assert Extractor(encoder(BACKBONE), plain).versions()["backend"] == "torch"
 
@@ -87,13 +92,25 @@ def test_a_backend_that_is_not_exact_is_not_used(
     with caplog.at_level(logging.WARNING):
         assert choose_backend(encoder(BACKBONE), "auto", 4).name == "torch"
     assert "features that differ from torch's by" in caplog.text
-    with pytest.raises(InputError, match="agree with torch to 1e-12"):
-        choose_backend(encoder(BACKBONE), "onnxruntime", 4)
+    for name in backends.QUICK:
+        with pytest.raises(InputError, match=f"expected {name} to agree with torch to 1e-12"):
+            choose_backend(encoder(BACKBONE), name, 4)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [(TRANSFORMER, "a resnet with relu is needed, found vit"), (BACKBONE | {"hidden_act": "gelu"}, "with relu")],
+)
+def test_ncnn_refuses_what_it_does_not_know(backbone: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        choose_backend(encoder(backbone), "ncnn", 4)
 
 
 def test_without_the_extra_auto_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = backends.importlib.util.find_spec
-    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: find(name) if name != "onnx" else None)
+    find, absent = backends.importlib.util.find_spec, {"ncnn"}
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: find(name) if name not in absent else None)
+    assert choose_backend(encoder(BACKBONE), "auto", 4).name.startswith("onnxruntime")
+    absent.add("onnx")
     assert choose_backend(encoder(BACKBONE), "auto", 4).name == "torch"
     with pytest.raises(InputError, match=r"no package onnx\. Install the extra `fast`"):
         choose_backend(encoder(BACKBONE), "onnxruntime", 4)

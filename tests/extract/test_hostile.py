@@ -23,8 +23,8 @@ from extract.cluster import local_cluster
 from extract.encoder import VisualEncoder
 from extract.frames import read_clip
 from extract.index import Clip
-from extract.indexing import check_clips
 from extract.job import extract_split
+from extract.looking import look_at_sources
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
 from extract.store import FeatureStore
 from extract.worker import load_encoder
@@ -198,7 +198,8 @@ def test_good_clips_get_features_and_bad_ones_their_kind(
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_the_index_says_the_same_before(root: Path, split: list[Clip], decoder: str) -> None:
-    checked = list(check_clips(root, split, decoder))  # type: ignore[arg-type]
+    looks = look_at_sources([clip.source for clip in split], root, decoder)  # type: ignore[arg-type]
+    checked = [looks[clip.source].at(root, clip, clamp=False) for clip in split]
     assert [clip.id for clip in checked] == [clip.id for clip in split]
     assert {clip.id: clip.problem.partition(":")[0] for clip in checked if clip.problem} == EXPECTED
     frames = {clip.id: clip.n_frames for clip in checked if clip.problem is None}

@@ -178,7 +178,9 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
     assert snapshot(path) == before
 
 
-@pytest.mark.parametrize(("start", "backend", "workers"), [("fork", "torch", 2), ("spawn", "onnxruntime", 1)])
+@pytest.mark.parametrize(
+    ("start", "backend", "workers"), [("fork", "torch", 2), ("spawn", "onnxruntime", 1), ("fork", "ncnn", 2)]
+)
 def test_how_workers_start_and_what_computes_does_not_matter(
     undisturbed, clips, root, encoder_dir, tmp_path, start, backend, workers
 ):

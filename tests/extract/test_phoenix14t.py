@@ -114,6 +114,7 @@ def test_bad_annotations_are_one_line_and_leave_nothing(corpus_copy: Path, damag
     out = corpus_copy.parent / "out"
     with pytest.raises(InputError, match=says) as raised:
         index_dataset(dataset(corpus_copy), out / "index.parquet")
+    assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value)
     assert not out.exists()
 
@@ -125,7 +126,7 @@ def test_a_damaged_clip_is_noted_and_the_others_kept(corpus_copy: Path) -> None:
     (truncated / "images0001.png").write_bytes((truncated / "images0001.png").read_bytes()[:-9])
     gone.rename(gone.with_name("elsewhere"))
     path = corpus_copy.parent / "index.parquet"
-    assert index_dataset(dataset(corpus_copy), path)["test"] == (12, 3)
+    assert index_dataset(dataset(corpus_copy), path)["test"] == {None: 9, "decode": 1, "missing": 2}
     indexed = ClipIndex(path, "test").clips()
     assert [clip.id for clip in indexed] == [clip.id for clip in clips]
     problems = [str(clip.problem) for clip in indexed[:3]]

@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     advise = os.posix_fadvise
 
     def note(file: int, *rest: int) -> None:
-        names.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+        names.append(Path(f"/proc/self/fd/{file}").readlink().name)
         advise(file, *rest)
 
     monkeypatch.setattr(os, "posix_fadvise", note)
@@ -58,6 +58,6 @@ def test_what_cannot_be_read_is_left_to_the_reader(tmp_path: Path, content: str 
     if content == "gap":
         for number in (1, 3):
             (tmp_path / f"a/images{number:04d}.png").write_bytes(b"")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     read_ahead(tmp_path, clip("a"), 4)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -230,12 +230,17 @@ def test_a_try_that_is_written_now_is_spared_whatever_the_clocks_say(store, monk
     assert not list(Path(store.location).glob("clock-*"))
 
 
-def test_a_half_written_commit_file_is_not_a_commit(store):
+def test_a_half_written_commit_file_is_not_a_commit_and_goes_after_the_grace(store):
     # What the atomic writer of the local store leaves behind when it is killed.
-    Path(store.location, "commits", f"three.{uuid.uuid4().hex}.partial").write_bytes(b'{"block": ')
+    half = Path(store.location, "commits", f"three.{uuid.uuid4().hex}.partial")
+    half.write_bytes(b'{"block": ')
     again = FeatureStore.open(store.location)
     assert len(again.load().ids) == 3
     assert again.verify() == []
+    assert again.gc(grace_seconds=3600) == []
+    assert again.gc(grace_seconds=0) == [f"commits/{half.name}"]
+    assert not half.exists()
+    assert len(FeatureStore.open(store.location).load().ids) == 3
 
 
 def test_racing_writers_of_one_block_never_mix(tmp_path):

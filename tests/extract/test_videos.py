@@ -41,10 +41,12 @@ def grey(number: int) -> int:
 
 def write_video(
     path: Path, count: int, codec: str = "libx264", size: tuple[int, int] = (64, 48), pixels: str = "yuv420p",
-    milliseconds: Sequence[int] | None = None, container: dict[str, str] | None = None, **options: str,
+    milliseconds: Sequence[int] | None = None, positions: Sequence[int] | None = None,
+    container: dict[str, str] | None = None, **options: str,
 ) -> Path:  # fmt: skip
-    """Frame ``i`` is ``grey(i)``; 25 fps, or at the given times."""
+    """Frame ``i`` is ``grey(i)``; 25 fps, or at the given times, or at some places of 25 fps."""
     tick = Fraction(1, 1000) if milliseconds is not None else Fraction(1, 25)
+    times = milliseconds if milliseconds is not None else positions
     with av.open(str(path), "w", options=container or {}) as file:
         stream = file.add_stream(codec, rate=25, options=options)
         stream.width, stream.height = size
@@ -53,7 +55,7 @@ def write_video(
         for number in range(count):
             image = np.full((size[1], size[0], 3), grey(number), np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts = number if milliseconds is None else milliseconds[number]
+            frame.pts = number if times is None else times[number]
             frame.time_base = tick
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
@@ -202,6 +204,58 @@ def test_a_variable_frame_rate_is_cut_by_time_stamps(tmp_path: Path, name: str, 
         assert_greys(greys(tmp_path, clip(name, start=start, end=end), every), inside)
     assert_greys(greys(tmp_path, clip(name), every), range(len(TIMES)))
     assert check_video(tmp_path / name, decoder).duration == pytest.approx(TIMES[-1] / 1000, abs=0.4)
+
+
+POSITIONS = [0, 1, 2, 11, 17, 18, 24, 30, 31, 32, 40, 46, 47, 55]
+"""Of the frames of an AVI that a camera dropped frames of; 42 chunks between them are empty."""
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_frames_that_avi_declares_dropped_are_no_damage(tmp_path: Path, codec: str, decoder: str) -> None:
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    write_video(tmp_path / "a.avi", len(POSITIONS), codec, pixels=pixels, positions=POSITIONS, qmin="1", qmax="1")
+    assert (tmp_path / "a.avi").read_bytes().count(b"00dc") > 2 * POSITIONS[-1]  # of data and index
+    every = frames_of(decoder, every=1)
+    assert_greys(greys(tmp_path, clip("a.avi"), every), range(len(POSITIONS)))
+    for start, end in ((0.0, 0.44), (0.44, 1.2), (1.6, 2.24)):
+        inside = [i for i, at in enumerate(POSITIONS) if 25 * start - 1e-6 <= at < 25 * end - 1e-6]
+        assert_greys(greys(tmp_path, clip("a.avi", start=start, end=end), every), inside)
+    facts = check_video(tmp_path / "a.avi", decoder)
+    assert (facts.frames, facts.counted, facts.problem) == (len(POSITIONS), True, None)
+    assert facts.duration == pytest.approx(56 / 25)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_lost_frames_of_avi_are_not_taken_for_dropped_ones(tmp_path: Path, codec: str, decoder: str) -> None:
+    path = write_video(tmp_path / "a.avi", 30, codec, g="1")
+    data = bytearray(path.read_bytes())
+    place = data.index(b"movi") + 4
+    for number in range(30):
+        tag, size = struct.unpack_from("<4sI", data, place)
+        assert tag == b"00dc"
+        if 10 <= number < 16:  # nothing, or of h264 a mark between frames
+            data[place + 8 : place + 8 + size] = (b"\0\0\0\1\x09\xf0" * (codec == "libx264")).ljust(size, b"\0")
+        place += 8 + size + size % 2
+    path.write_bytes(bytes(data))
+    expect("decode", tmp_path, clip("a.avi"), decoder)
+
+
+@pytest.mark.parametrize("lie", [0, 1, 10**12])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_nothing_believes_the_number_of_frames_in_the_index(library: Path, decoder: str, lie: int) -> None:
+    for changes in ({}, {"start": 0.0, "end": 1.04}):
+        found = greys(library, clip("h264.mp4", n_frames=lie, counted=True, **changes), frames_of(decoder))
+        assert_greys(found, range(0, 26, EVERY))
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_count_is_said_to_be_one_only_where_all_was_decoded(library: Path, name: str, decoder: str) -> None:
+    """26 frames last longer than the second at whose start a container with time stamps is sought."""
+    sought = name.endswith((".mp4", ".mkv", ".webm", ".mov"))
+    assert check_video(library / name, decoder).counted == (not sought)
 
 
 @pytest.mark.parametrize("name", ["long.mp4", "long.mkv", "long.ts", "long.webm", "uneven.mp4", "uneven.mkv"])

@@ -139,13 +139,17 @@ def test_planted_faults(corpus_copy: Path, tmp_path: Path) -> None:
 
 
 def test_counts_of_the_manifest(tiny_corpus: Path, tmp_path: Path) -> None:
-    entry = load_manifest()["builtin"].model_copy(update={"splits": {"train": 48, "dev": 13, "test": 12}})
+    entry = load_manifest()["builtin"].model_copy(
+        update={"splits": {"train": 48, "dev": 13, "test": 12}, "level": "char"}
+    )
     manifest = tmp_path / "manifest.yaml"
     manifest.write_text(yaml.safe_dump({"datasets": {"builtin": entry.model_dump(mode="json")}}))
     words = indexed(tiny_corpus / DATASET_FOLDER, tmp_path / "out")
     told = facts(*words, "--manifest", manifest, "--clips", "0", code=3)
     (finding,) = by_check(told, "count").values()
     assert (finding["split"], finding["count"], finding["what"]) == ("dev", 12, "clips found, expected 13")
+    assert told["level"] == "char"  # the manifest's: the config is silent
+    assert facts(*words, "--manifest", manifest, "--clips", "0", "--set", "score.level=word", code=3)["level"] == "word"
     assert not (tmp_path / "out/data.png").exists()  # no clips, no sheet
 
 

@@ -14,9 +14,10 @@ import yaml
 
 from extract.index import ClipIndex
 from extract.remarks import read_remarks
-from pipeline.config import SHIPPED
+from pipeline.config import SHIPPED, load_config
 from pipeline.corpus.layout import PRESETS, write_corpus
 from pipeline.corpus.released import LACKING, LAYOUTS
+from pipeline.run import Run
 
 SLT = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
@@ -86,9 +87,9 @@ def test_csl_daily_from_annotations_to_character_scores(corpora: dict[str, Path]
 
 def test_how2sign_from_recordings_to_cased_scores(corpora: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    # Three texts, one per split, have no clip: complete, but not all of it.
+    # Three texts, one per split, have no clip; the manifest says that the release lacks more.
     words = ["--out", out, *tiny(), *places("how2sign", corpora["how2sign"])]
-    slt("run", "how2sign", *words, "--set", "extract.max_failure_rate=0.2", "--json", code=3)
+    slt("run", "how2sign", *words, "--set", "extract.max_failure_rate=0.2", "--json")
     scores = json.loads((out / "scores.json").read_text())
     assert "tok:13a" in scores["stage2"]["signature"]
     assert "case:mixed" in scores["stage2"]["signature"]
@@ -104,13 +105,31 @@ def test_how2sign_from_recordings_to_cased_scores(corpora: dict[str, Path], tmp_
 
 def test_cut_clips_of_how2sign_hold_the_same_frames(corpora: dict[str, Path], tmp_path: Path) -> None:
     words = ["how2sign", *places("how2sign", corpora["how2sign"])[:2]]
-    slt("index", *words, "--out", tmp_path / "whole", code=3)
-    slt("index", *words, "--out", tmp_path / "cut", "--set", "data.options.clips=cut", code=3)
+    slt("index", *words, "--out", tmp_path / "whole")
+    done = slt("index", *words, "--out", tmp_path / "cut", "--set", "data.options.clips=cut")
+    assert "3 clips with missing or damaged frames, 3 of them known to be missing from the release" in done.stderr
     whole, cut = (
         {c.id: c.n_frames for c in ClipIndex(tmp_path / f"{kind}/index.parquet")} for kind in ("whole", "cut")
     )
     assert whole == cut
     assert len(whole) == 75
+
+
+def test_more_missing_clips_than_the_release_lacks_are_a_failure(corpora: dict[str, Path], tmp_path: Path) -> None:
+    """The manifest says two of dev; one is missing there already."""
+    root = Path(shutil.copytree(corpora["how2sign"], tmp_path / "root"))
+    clips = sorted((root / "val_realigned").iterdir())
+    words = ["how2sign", "--out", tmp_path / "out", "--set", f"data.root={root}", "--set", "data.options.clips=cut"]
+    clips[0].unlink()
+    slt("index", *words)
+    told = json.loads(slt("data", "check", *words, "--json", "--clips", "0", code=3).stdout)  # for the counts
+    found = {of["split"]: of for of in told["findings"] if of["check"] == "unreadable"}
+    assert (found["dev"]["severity"], found["dev"]["count"]) == ("note", 2)
+    clips[1].unlink()
+    slt("index", *words, "--force", code=3)
+    told = json.loads(slt("data", "check", *words, "--json", "--clips", "0", code=3).stdout)
+    found = {of["split"]: of["severity"] for of in told["findings"] if of["check"] == "unreadable"}
+    assert found == {"train": "note", "dev": "error", "test": "note"}
 
 
 @pytest.mark.parametrize("name", ["phoenix14t", "csl_daily", "how2sign"])
@@ -141,6 +160,8 @@ def test_ones_own_folder_by_a_local_manifest(corpora: dict[str, Path], tmp_path:
     slt("index", config, "--out", tmp_path / "out")
     clips = ClipIndex(tmp_path / "out/index.parquet").clips()
     assert {clip.text for clip in clips} == {f"text {n}" for n in range(len(videos))}
+    scoring = Run(load_config(config), tmp_path / "out", beside=tmp_path).scoring
+    assert (scoring.level, scoring.lowercase, scoring.final_dot) == ("word", True, "strip")  # on both sides
     fields["text"]["case"] = "keep"  # type: ignore[index]
     (tmp_path / "data_manifest.local.yaml").write_text(yaml.safe_dump({"datasets": {"mine": fields}}))
     rows = json.loads(slt("status", config, "--out", tmp_path / "out", "--json").stdout)

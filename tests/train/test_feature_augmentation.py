@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.store import Features
-from train.augmentation import augment, stretched
+from train.feature_augmentation import augment, stretched
 from train.features import FeatureDataset
 from train.settings import AugmentSettings
 
