@@ -8,10 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from extract import remarks
-from extract.adapters import Adapter, load_adapter
+from extract.adapters import Adapter, dataset_adapter
 from extract.errors import InputError
 from extract.index import Clip, ClipIndex, write_index
 from extract.looking import look_at_sources
@@ -20,25 +18,6 @@ from extract.manifest import Dataset
 from extract.settings import Decoder, ExtractSettings
 from extract.tally import Progress
 from extract.text import conventional
-
-
-def dataset_adapter(dataset: Dataset) -> Adapter:
-    """The adapter of a dataset, at its root.
-
-    Raises:
-        InputError: no such adapter or root, or options that the adapter does not have.
-    """
-    entry = dataset.entry
-    adapter = load_adapter(entry.adapter)
-    try:
-        options = adapter.Options.model_validate(entry.options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name, known = ".".join(map(str, first["loc"])) or "options", ", ".join(adapter.Options.model_fields)
-        raise InputError(f"options of {dataset.name}, {name}", expected=f"options of the adapter {entry.adapter}",
-                         found=first["msg"].removeprefix("Value error, "),
-                         remedy=f"It has: {known or 'none'}.") from error  # fmt: skip
-    return adapter(dataset.root, entry.language, entry.fps, options)
 
 
 def remarks_path(index: Path) -> Path:

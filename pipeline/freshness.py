@@ -20,6 +20,9 @@ EXECUTION = frozenset(
         "wait_seconds",
         "threads",
         "checkpoint_every",
+        "check_memory",
+        "log_every",
+        "report_to",
         "batch_frames",
         "block_frames",
         "max_failure_rate",
@@ -31,6 +34,7 @@ EXECUTION = frozenset(
         "dominance",
         "frame_batch",
         "gradient_checkpointing",
+        "trim_text",
     }
 )
 """Settings that decide how a stage runs, not what comes out; of a file, the contents decide, not its path."""

@@ -11,13 +11,14 @@ from pipeline.cards import write_cards
 from pipeline.freshness import deciding, sha256_of
 from pipeline.learning import (
     language_model_inputs,
-    language_model_of,
     pixel_inputs,
     prepare_torch,
     readable,
+    start_of_stage_2,
     write_log,
 )
-from pipeline.run import Result, Run, Stage, Task, replacing
+from pipeline.run import HELPED, Result, Run, Stage, Task, replacing
+from train.processes import process_rank
 from train.settings import JointSettings
 
 FACTORISED = ("visual", "extract", "finetune")
@@ -27,7 +28,7 @@ def with_joint(stages: list[Stage], own: tuple[str, ...], settings: JointSetting
     """The stages, with the joint baseline before the scores.
 
     Args:
-        own: the stage of the language model, when it is trained here.
+        own: the stage before that makes the language model or trims it.
     """
     before = ("index", *own, *(("visual",) if settings.start == "stage1" else ()))
     joint = [
@@ -57,14 +58,13 @@ def run_joint(run: Run, task: Task) -> Result:
     from extract.extractor import load_encoder
     from train.budget import all_passes, seconds_of
     from train.joint import train_joint
-    from train.language_model import load_language_model
     from train.provenance import write_provenance
 
-    prepare_torch(run)
+    prepare_torch(run, "joint")
     experiment, bars = run.experiment, task.bars
     settings = experiment.train.joint
     assert settings is not None
-    language_model, tokenizer = load_language_model(language_model_of(run), run.dataset.entry.language)
+    language_model, tokenizer = start_of_stage_2(run)
     begin = load_encoder(run.folder / "encoder").requires_grad_(True) if settings.start == "stage1" else None
     pixels = run.pixels(training=True)
     train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
@@ -72,6 +72,8 @@ def run_joint(run: Run, task: Task) -> Result:
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
         language_model=language_model, spent=_spent(run), bars=bars.bar, begin=begin,
     )  # fmt: skip
+    if process_rank() > 0:
+        return HELPED
     folder = run.folder / "joint"
     with replacing(folder) as new:
         model.save_pretrained(new)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +16,12 @@ from extract.index import SPLITS, Clip
 from pipeline.bars import Bars
 from pipeline.cards import write_cards
 from pipeline.freshness import deciding, sha256_of
-from pipeline.run import Result, Run, Task, replacing
-from train.settings import DenoisingSettings
+from pipeline.run import HELPED, Result, Run, Task, replacing
+from train.processes import process_rank
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from extract.packed import PackedFrames
 
 _END_BYTES = 2**20
@@ -27,13 +31,15 @@ def lm_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.lm
     return {
         "train.lm": deciding(settings),
-        "text": _text_digest(settings),
+        **({"start_from files": model_digest(settings.start_from)} if settings and settings.start_from else {}),
+        "text": file_digest(settings.text if settings else None),
         "language": run.dataset.entry.language,
     }
 
 
 def run_lm(run: Run, task: Task) -> Result:
-    """Plain text to ``lm/``: tokenizer and a small mBART that can fill in its gaps."""
+    """Plain text to ``lm/``: tokenizer and a small mBART that can fill in its gaps, or a pre-trained language model
+    that knows the text's domain."""
     import torch
 
     from train.denoise import pretrain
@@ -41,15 +47,21 @@ def run_lm(run: Run, task: Task) -> Result:
     from train.provenance import write_provenance
     from train.tokenizer import train_tokenizer
 
-    prepare_torch(run)
+    prepare_torch(run, "lm")
     settings = run.experiment.train.lm
     assert settings is not None
-    lines, language = _sentences(run, settings.text), run.dataset.entry.language
+    documents, language = _documents(run, settings.text), run.dataset.entry.language
+    lines = [line for document in documents for line in document]
     torch.manual_seed(settings.seed)
-    tokenizer = train_tokenizer(lines, settings.vocabulary, language)
-    model = build_mbart(settings.model, tokenizer, language)
+    if settings.start_from:
+        model, tokenizer = _load_foreign(run, pretrained=True)
+    else:
+        tokenizer = train_tokenizer(lines, settings.vocabulary, language)
+        model = build_mbart(settings.model, tokenizer, language)
     with task.bars.bar("denoising", "steps") as tick:
-        log = pretrain(model, tokenizer, lines, settings, task.checkpoints, tick)
+        log = pretrain(model, tokenizer, documents, settings, task.checkpoints, tick)
+    if process_rank() > 0:
+        return HELPED
     folder = run.folder / "lm"
     with replacing(folder) as new:
         model.save_pretrained(new)
@@ -63,12 +75,13 @@ def run_lm(run: Run, task: Task) -> Result:
 
 def visual_inputs(run: Run) -> Mapping[str, Any]:
     train = run.experiment.train
+    language_model = train.translate.language_model
+    named = {"tokenizer": language_model, "tokenizer files": model_digest(language_model)}
     return {
         **pixel_inputs(run),
         "train.visual": deciding(train.visual),
-        "text": _text_digest(train.visual.warm_start),
-        "tokenizer": train.translate.language_model,
-        "tokenizer files": _model_digest(train.translate.language_model),
+        "text": file_digest(train.visual.warm_start.text if train.visual.warm_start else None),
+        **({} if train.trims else named),  # a trimmed one is the result of the stage before
         "language": run.dataset.entry.language,
     }
 
@@ -79,17 +92,18 @@ def pixel_inputs(run: Run) -> dict[str, Any]:
     return {
         "frames": deciding(run.experiment.frames),
         "encoder": deciding(encoder),
-        "encoder.backbone": _model_digest(encoder.backbone),
-        "encoder.backbone_weights": _file_digest(encoder.backbone_weights),
+        "encoder.backbone": model_digest(encoder.backbone),
+        "encoder.backbone_weights": file_digest(encoder.backbone_weights),
     }
 
 
 def language_model_inputs(run: Run) -> dict[str, Any]:
-    """Which language model is fine-tuned, and to which language."""
-    named = run.experiment.train.translate.language_model
+    """Which language model is fine-tuned, how it begins, and to which language."""
+    settings = run.experiment.train.translate
     return {
-        "language model": named,
-        "language model files": _model_digest(named),
+        "language model": settings.language_model,
+        "language model files": model_digest(settings.language_model),
+        "pretrained": settings.pretrained,
         "language": run.dataset.entry.language,
     }
 
@@ -106,23 +120,26 @@ def run_visual(run: Run, task: Task) -> Result:
     from train.tokenizer import load_tokenizer
     from train.visual import train_visual, with_states
 
-    prepare_torch(run)
+    prepare_torch(run, "visual")
     experiment, language = run.experiment, run.dataset.entry.language
     settings, bars = experiment.train.visual, task.bars
-    tokenizer = load_tokenizer(language_model_of(run), language)
+    trims = experiment.train.trims
+    tokenizer = load_tokenizer(run.folder / "tokenizer" if trims else _language_model(run), language)
     torch.manual_seed(settings.seed)
     light_t = build_mbart(settings.light_t, tokenizer, language)
     log = []
     if settings.warm_start:
-        lines = _sentences(run, settings.warm_start.text)
+        documents = _documents(run, settings.warm_start.text)
         with bars.bar("Light-T warm start", "steps") as tick:
-            log += pretrain(light_t, tokenizer, lines, settings.warm_start, task.checkpoints / "light_t", tick)
+            log += pretrain(light_t, tokenizer, documents, settings.warm_start, task.checkpoints / "light_t", tick)
     pixels = run.pixels(training=True)
     train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
     model, visual_log = train_visual(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
         language_model=light_t, bars=bars.bar,
     )  # fmt: skip
+    if process_rank() > 0:
+        return HELPED
     encoder, stage1 = run.folder / "encoder", run.folder / "stage1"
     assert model.encoder is not None
     frozen = with_states(model)
@@ -146,7 +163,7 @@ def finetune_inputs(run: Run) -> Mapping[str, Any]:
     return {
         "train.translate": deciding(settings),
         "sentences": run.dataset.entry.text.model_dump(),
-        "language model files": _model_digest(settings.language_model),
+        "language model files": model_digest(settings.language_model),
         "language": run.dataset.entry.language,
         **given_features(run),
     }
@@ -183,53 +200,89 @@ def given_features(run: Run) -> dict[str, Any]:
 def run_finetune(run: Run, task: Task) -> Result:
     """Cached features to ``translator/``."""
     from extract.store import FeatureStore
-    from train.language_model import load_language_model
     from train.provenance import write_provenance
-    from train.translate import available, train_translate
+    from train.translate import train_translate
 
-    prepare_torch(run)
+    prepare_torch(run, "finetune")
     settings = run.experiment.train.translate
-    language_model, tokenizer = load_language_model(language_model_of(run), run.dataset.entry.language)
+    language_model, tokenizer = start_of_stage_2(run)
     train_store, dev_store = (FeatureStore.open(run.store(split)) for split in ("train", "dev"))
     train, dev = run.clips("train"), run.clips("dev")
-    for store, clips in ((train_store, train), (dev_store, dev)):
-        absent = len(clips) - len(available(store, clips))
-        if absent:
-            task.bars.say(f"  [yellow]{absent} of {len(clips)} clips have no features and are left out[/yellow]")
     views = [view.name for view in run.experiment.extract.views]
     with task.bars.bar("LLM fine-tuning", "steps") as tick:
-        model, log = train_translate(
-            train_store, dev_store, train, dev, settings, language_model, tokenizer, task.checkpoints, tick, views
-        )
+        done = train_translate(
+            train_store, dev_store, train, dev, settings, language_model, tokenizer, task.checkpoints, tick, views,
+            say=lambda line: task.bars.say(f"  {line}"),
+        )  # fmt: skip
+    if process_rank() > 0:
+        return HELPED
     folder = run.folder / "translator"
     with replacing(folder) as new:
-        model.save_pretrained(new)
+        done.model.save_pretrained(new)
         tokenizer.save_pretrained(new)
-        facts = {"features": train_store.fingerprint, "clips": len(available(train_store, train))}
+        if done.updates is not None:
+            shutil.copytree(done.updates, new / "lora")
+        facts = {"features": train_store.fingerprint, "clips": done.clips, "left_out": done.left_out}
         write_provenance(new, stage="finetune", inputs=task.inputs, **facts)
         write_cards(run, new)
-    write_log(run, "finetune", log, task.checkpoints)
-    said = f"{model.num_parameters() / 1e6:.1f} M parameters in {folder}"
+    write_log(run, "finetune", done.log, task.checkpoints)
+    said = f"{done.model.num_parameters() / 1e6:.1f} M parameters in {folder}"
     return Result([folder], sha256_of(folder / "provenance.json"), said)
 
 
-def prepare_torch(run: Run) -> None:
-    """Threads as the config says, and no bars or warnings of transformers between ours."""
+def prepare_torch(run: Run, stage: str = "") -> None:
+    """Threads as the config says, no bars or warnings of transformers between ours, and TensorBoard's files, where a
+    stage writes some, beside the other logs: checkpoints, where they would lie, go when the stage is done."""
     import torch
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.folder.absolute() / "logs" / "tensorboard" / stage)
     if run.experiment.train.threads:
         torch.set_num_threads(run.experiment.train.threads)
 
 
-def language_model_of(run: Run) -> str:
+def _language_model(run: Run) -> str:
     named = run.experiment.train.translate.language_model
     return str(run.folder / "lm") if named == "lm" else named
 
 
-def _model_digest(named: str | Mapping[str, Any]) -> str | None:
+def start_of_stage_2(run: Run) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Language model and tokenizer as fine-tuning begins with them."""
+    from train.language_model import load_language_model
+
+    settings = run.experiment.train.translate
+    if run.experiment.train.lm is None:
+        return _load_foreign(run, settings.pretrained)
+    language = run.dataset.entry.language
+    return load_language_model(run.folder / "lm", language, pretrained=settings.pretrained, seed=settings.seed)
+
+
+def _load_foreign(run: Run, pretrained: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The language model that comes from elsewhere, trimmed where the config says so."""
+    from train.language_model import load_language_model
+    from train.tokenizer import load_tokenizer
+    from train.trimming import read_kept, trim_model
+
+    train, language = run.experiment.train, run.dataset.entry.language
+    assert train.foreign is not None
+    seed = train.translate.seed
+    model, tokenizer = load_language_model(
+        train.foreign, language, pretrained=pretrained, seed=seed, where=named_by(run)
+    )
+    if train.trims:
+        folder = run.folder / "tokenizer"
+        model, tokenizer = trim_model(model, read_kept(folder)), load_tokenizer(folder, language)
+    return model, tokenizer
+
+
+def named_by(run: Run) -> str:
+    """The setting that names the language model from elsewhere."""
+    return "train.lm.start_from" if run.experiment.train.lm else "train.translate.language_model"
+
+
+def model_digest(named: str | Mapping[str, Any]) -> str | None:
     """Of a model folder's files; None for a hub's name, which stands for itself, and for a dict of settings.
 
     Sizes and both ends of each file: reading the gigabytes of a large model would take longer than ``slt status`` may.
@@ -248,18 +301,17 @@ def _model_digest(named: str | Mapping[str, Any]) -> str | None:
     return digest(found)
 
 
-def _text_digest(settings: DenoisingSettings | None) -> str | None:
-    return _file_digest(settings.text) if settings else None
+def file_digest(text: str | None) -> str | None:
+    """Of a file; None where there is none."""
+    path = Path(text) if text else None
+    return sha256_of(path) if path and path.is_file() else None
 
 
-def _file_digest(path: str | None) -> str | None:
-    return sha256_of(Path(path)) if path and Path(path).is_file() else None
+def _documents(run: Run, text: str | None) -> list[list[str]]:
+    """Of a text file, or the sentences of the train split, each by itself."""
+    from train.denoise import read_documents
 
-
-def _sentences(run: Run, text: str | None) -> list[str]:
-    from train.denoise import read_sentences
-
-    return read_sentences(Path(text)) if text else [clip.text for clip in run.clips("train")]
+    return read_documents(Path(text)) if text else [[clip.text] for clip in run.clips("train")]
 
 
 def readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> list[Clip]:

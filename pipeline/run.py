@@ -16,6 +16,7 @@ from extract.fingerprint import digest
 from pipeline.bars import Bars
 from pipeline.config import Experiment, write_config
 from pipeline.freshness import Record, Records, State
+from train.processes import process_count, process_rank
 
 if TYPE_CHECKING:
     from eval.settings import ScoreSettings
@@ -37,6 +38,13 @@ class Result:
     failed: int = 0
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
     """How the work went, for machines."""
+
+
+HELPED = Result([], None, "")
+"""Of a process that computed its share of a training stage; process 0 writes what came out."""
+
+TRAINING = ("lm", "visual", "finetune", "joint")
+"""Stages that several processes can share, started by ``torchrun``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -192,6 +200,10 @@ class Run:
             Clips that failed, over the stages up to the last that ran.
         """
         names = [stage.name for stage in stages]
+        if process_count() > 1 and only not in TRAINING:
+            raise InputError("torchrun", expected="one stage that trains: slt train lm, visual, translate or joint",
+                             found=only or "the whole pipeline",
+                             remedy="Start this without torchrun, and the training stages with it.")  # fmt: skip
         if start is not None and start not in names:
             raise InputError("--from", expected="a stage", found=repr(start), remedy=suggestion(start, names))
         first = names.index(only or start or names[0])
@@ -239,6 +251,9 @@ class Run:
         bars.say(f"[bold]{stage.name}[/bold]: {stage.about}" + (f" [dim]({why})[/dim]" if why else ""))
         started = time.monotonic()
         checkpoints = self.folder / "work" / f"{stage.name}-{digest(inputs)[:12]}"
+        if process_rank() > 0:
+            stage.work(self, Task(bars, checkpoints, inputs))
+            return 0
         resolved = self.experiment.model_copy(update={"score": self.scoring})
         write_config(resolved, self.folder / "config.yaml")
         self.records.forget(stage.name)  # while the outputs change, no record vouches for them

@@ -1,49 +1,78 @@
-"""The training loop: transformers' Seq2SeqTrainer with groups of learning rates, quiet progress and resume."""
+"""The training loop: transformers' Trainer with groups of learning rates, bucketed batches, dev BLEU-4 and resume."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from sacrebleu.metrics import BLEU
 from safetensors.torch import load_model
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     PreTrainedTokenizerBase,
-    Seq2SeqTrainer,
-    Seq2SeqTrainingArguments,
+    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from extract.errors import SltError
+from extract.errors import InputError, suggestion
+from train.batches import LengthBatches
+from train.callbacks import EpochCallback, PatienceCallback, Report, ReportCallback, looks_since_best
+from train.device import require_precision
 from train.dominance import DominanceProbe
+from train.memory import estimate
+from train.plan import plan
+from train.processes import process_count, process_rank
 from train.settings import TrainingSettings
-
-Report = Callable[[int, int, Mapping[str, float]], None]
-"""Called with optimiser steps done, steps in all, and the latest figures (loss, learning_rate, dev bleu4)."""
+from train.watching import BATCH, watch
 
 
-class RateGroupTrainer(Seq2SeqTrainer):
-    """Gives parameters their learning rate by the start of their name, and SGD its momentum."""
+class RateGroupTrainer(Trainer):
+    """Gives parameters their learning rate by the start of their name, and SGD its momentum; takes its batches from a
+    sampler that knows the processes, and looks at the whole of dev."""
 
     optimizer: torch.optim.Optimizer | None
+    control: TrainerControl
 
-    def __init__(self, *args: Any, settings: TrainingSettings, rates: Mapping[str, float], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, settings: TrainingSettings, rates: Mapping[str, float], batches: LengthBatches,
+        max_length: int, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(*args, **kwargs)
-        self.settings, self.rates = settings, rates
+        self.settings, self.rates, self.batches, self.max_length = settings, rates, batches, max_length
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        # Not prepared by accelerate, which deals batches out to processes by repeating some.
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            num_workers=self.settings.workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        started = time.monotonic()
+        with self.accelerator.autocast():
+            scores = watch(
+                self.model, self.eval_dataset, self.data_collator, self.processing_class, self.max_length,
+                clips=max(BATCH, self.settings.batch_size), workers=self.settings.workers,
+                to_device=self._prepare_inputs,
+            )  # fmt: skip
+        metrics = {f"eval_{name}": value for name, value in scores.items()}
+        self.log({**metrics, "eval_seconds": time.monotonic() - started})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         # transformers has no event between the backward pass and clipping.
@@ -65,51 +94,13 @@ class RateGroupTrainer(Seq2SeqTrainer):
                     groups.setdefault(key, []).append(parameter)
             listed = [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
             sgd = self.settings.optimizer == "sgd"
+            # Fused: each weight, gradient and state goes through memory once.
             self.optimizer = (
-                torch.optim.SGD(listed, momentum=self.settings.momentum) if sgd else torch.optim.AdamW(listed)
+                torch.optim.SGD(listed, momentum=self.settings.momentum)
+                if sgd
+                else torch.optim.AdamW(listed, fused=True)
             )
         return self.optimizer
-
-
-class DivergenceError(SltError):
-    """The loss is no longer a number."""
-
-
-class ReportCallback(TrainerCallback):
-    """Hands the loop's figures to a ``Report`` and stops the loop's own printing."""
-
-    def __init__(self, report: Report | None) -> None:
-        self.report, self.figures = report, {}  # type: ignore[var-annotated]
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.report and state.is_world_process_zero:
-            self.report(state.global_step, state.max_steps, self.figures)
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
-        logs: dict[str, Any] | None = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        names = {"loss": "loss", "eval_bleu4": "dev bleu4"}
-        self.figures |= {names[key]: value for key, value in (logs or {}).items() if key in names}
-        if not math.isfinite(self.figures.get("loss", 0.0)):
-            raise DivergenceError(f"training diverged: loss {self.figures['loss']} at step {state.global_step}. "
-                                  "Use a smaller learning_rate, or more warmup_steps.")  # fmt: skip
-
-
-class EpochCallback(TrainerCallback):
-    """Tells the data which epoch it is, for draws that depend on seed, epoch and example alone.
-
-    accelerate does so itself, but not through the wrappers that it uses after a resume and with several processes.
-    """
-
-    def __init__(self, data: Dataset[Any]) -> None:
-        self.data = data
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if hasattr(self.data, "set_epoch"):
-            self.data.set_epoch(int((state.epoch or 0) + 1e-6))  # resumed within an epoch: a fraction
 
 
 def fit(
@@ -124,83 +115,65 @@ def fit(
     rates: Mapping[str, float] | None = None,
     max_length: int = 128,
     report: Report | None = None,
+    say: Callable[[str], None] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> list[dict[str, float]]:
     """Train ``model`` in place; resumes from the last checkpoint in ``work`` when there is one, and only loads the
     result when that one is the last.
 
     With ``settings.evaluate_every`` and ``dev``, the weights with the best dev BLEU-4 (greedy) are kept, otherwise
-    the last ones.
+    the last ones. Started by ``torchrun``, each process computes its share of every step.
 
     Args:
+        train: examples; one that has ``lengths`` (source steps and target pieces of each) is batched by length.
         work: folder for checkpoints; the caller removes it when the result is saved.
         rates: learning rates by the start of a parameter's name; others have ``settings.learning_rate``.
+        say: told, before the first step, what is trained, in which steps, and what it will take in memory.
+        callbacks: of the loop, besides its own.
 
     Returns:
         The log: one dict per entry, with ``step`` and loss, learning rate or dev figures.
 
     Raises:
         DivergenceError: the loss is no longer a number.
+        InputError: the device lacks the precision or the memory, a tracker is not installed, or there are fewer
+            examples than processes.
     """
     checkpoint = get_last_checkpoint(str(work)) if work.is_dir() else None
     if checkpoint:
         state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-        if state.global_step >= state.max_steps:
+        out_of_patience = settings.patience is not None and looks_since_best(state.log_history) >= settings.patience
+        if state.global_step >= state.max_steps or out_of_patience:
             # The loop would enter its last epoch once more and take a step too many.
             best = state.best_model_checkpoint or checkpoint
             load_model(model, work / Path(best).name / SAFE_WEIGHTS_NAME)
             return [dict(entry) for entry in state.log_history]
-    selecting = dev is not None and settings.evaluate_every is not None
-    steps = settings.evaluate_every if selecting else settings.checkpoint_every
-    arguments = Seq2SeqTrainingArguments(
-        output_dir=str(work),
-        max_steps=settings.steps or -1,
-        num_train_epochs=settings.epochs or 1,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=max(32, settings.batch_size),
-        gradient_accumulation_steps=settings.accumulate,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_steps,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.precision == "bf16",
-        fp16=settings.precision == "fp16",
-        seed=settings.seed,
-        data_seed=settings.seed,
-        dataloader_num_workers=settings.workers,
-        remove_unused_columns=False,
-        logging_steps=25,
-        eval_strategy="steps" if selecting else "no",
-        eval_steps=settings.evaluate_every if selecting else None,
-        save_strategy="steps",
-        save_steps=steps,
-        save_total_limit=2,
-        load_best_model_at_end=selecting,
-        metric_for_best_model="bleu4" if selecting else None,
-        predict_with_generate=selecting,
-        generation_max_length=max_length,
-        generation_num_beams=1,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        logging_nan_inf_filter=False,
+    lengths = getattr(train, "lengths", None)
+    batches = LengthBatches(
+        lengths or [(0, 0)] * len(train),  # type: ignore[arg-type]
+        settings.batch_size,
+        settings.batch_tokens if lengths else None,
+        settings.seed,
+        process_count(),
+        process_rank(),
     )
-    # Batches are packed, so one process cannot cut them into equal parts for several devices.
-    arguments._n_gpu = min(1, arguments.n_gpu)
+    require_precision(settings.precision, torch.accelerator.current_accelerator() or torch.device("cpu"))
+    arguments = _arguments(settings, work, selecting=dev is not None and settings.evaluate_every is not None)
+    _announce(model, settings, batches, train, collate, arguments.device, say)
+    patience = [PatienceCallback(settings.patience)] if settings.patience else []
+    probes = [DominanceProbe(work)] if settings.dominance else []
     trainer = RateGroupTrainer(
         model=model,
         args=arguments,
         train_dataset=train,
-        eval_dataset=dev if selecting else None,
+        eval_dataset=dev if arguments.load_best_model_at_end else None,
         data_collator=collate,
         processing_class=tokenizer,
-        compute_metrics=_bleu4(tokenizer) if selecting and tokenizer else None,
-        callbacks=[
-            EpochCallback(train),
-            ReportCallback(report),
-            *([DominanceProbe(work)] if settings.dominance else []),
-        ],
+        callbacks=[EpochCallback(train, batches), ReportCallback(report), *patience, *probes, *callbacks],
         settings=settings,
         rates=rates or {},
+        batches=batches,
+        max_length=max_length,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -211,15 +184,73 @@ def fit(
     return log
 
 
-def _bleu4(tokenizer: PreTrainedTokenizerBase) -> Callable[[Any], dict[str, float]]:
-    """Dev BLEU-4 on the tokenizer's text, to choose a checkpoint; published figures come from ``eval``."""
-    metric = BLEU(tokenize="none", smooth_method="none")
+def _arguments(settings: TrainingSettings, work: Path, selecting: bool) -> TrainingArguments:
+    """transformers' own settings."""
+    for tracker in settings.report_to:
+        known = get_available_reporting_integrations()
+        if tracker not in known:
+            remedy = suggestion(tracker, known) if known else ""
+            raise InputError("report_to", expected="trackers that are installed", found=repr(tracker),
+                             remedy=f"Install it, e.g. `pip install {tracker}`. {remedy}".strip())  # fmt: skip
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        use_cpu=torch.accelerator.current_accelerator() is None,  # else accelerate starts no gloo between processes
+        max_steps=settings.steps or -1,
+        num_train_epochs=settings.epochs or 1,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_steps,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.precision == "bf16",
+        fp16=settings.precision == "fp16",
+        activation_checkpointing=settings.gradient_checkpointing,
+        seed=settings.seed,
+        remove_unused_columns=False,
+        logging_steps=settings.log_every,
+        eval_strategy="steps" if selecting else "no",
+        eval_steps=settings.evaluate_every if selecting else None,
+        save_strategy="steps",
+        save_steps=settings.evaluate_every if selecting else settings.checkpoint_every,
+        save_total_limit=2,
+        load_best_model_at_end=selecting,
+        metric_for_best_model="bleu4" if selecting else None,
+        greater_is_better=True if selecting else None,
+        report_to=list(settings.report_to),
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        logging_nan_inf_filter=False,
+        ddp_find_unused_parameters=False,
+    )
+    if arguments.world_size != process_count():
+        raise RuntimeError(f"{arguments.world_size} processes train together, of {process_count()}")
+    # Batches are packed, so one process cannot cut them into equal parts for several devices.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
-    def compute(prediction: Any) -> dict[str, float]:
-        hypotheses, references = (
-            tokenizer.batch_decode(np.where(ids < 0, tokenizer.pad_token_id, ids), skip_special_tokens=True)
-            for ids in (prediction.predictions, prediction.label_ids)
+
+def _announce(
+    model: nn.Module,
+    settings: TrainingSettings,
+    batches: LengthBatches,
+    train: Any,
+    collate: Callable[..., Any],
+    device: torch.device,
+    say: Callable[[str], None] | None,
+) -> None:
+    """Say what is going to happen; refuse what cannot fit into memory."""
+    if say is None:
+        return
+    model.to(device)
+    memory = None
+    if hasattr(train, "example_of"):
+        clips, steps, pieces = batches.largest
+        memory = estimate(
+            model, settings, lambda n: collate([train.example_of(steps, pieces)] * n), clips, batches.processes
         )
-        return {"bleu4": metric.corpus_score(hypotheses, [references]).score}
-
-    return compute
+    planned = plan(model, settings, batches, device, memory)
+    for line in planned.lines():
+        say(line)
+    if settings.check_memory:
+        planned.require_memory()

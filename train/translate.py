@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from extract.errors import InputError
 from extract.index import Clip
 from extract.settings import PLAIN
 from extract.store import FeatureStore
-from train.features import FeatureDataset, collate_features
-from train.labels import encode_targets
+from train.callbacks import Report
+from train.examples import load_examples, positions, usable
+from train.features import collate_features
+from train.lora import add_lora
+from train.processes import process_rank
 from train.settings import TranslateSettings
-from train.trainer import Report, fit
+from train.trainer import fit
 from train.translator import SignTranslator
 
 
-def available(store: FeatureStore, clips: Sequence[Clip]) -> list[Clip]:
-    """The clips that the store has features of, in their order.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Translated:
+    """What fine-tuning gives."""
 
-    Raises:
-        InputError: it has none of them.
-    """
-    present = store.lengths()
-    found = [clip for clip in clips if clip.id in present]
-    if not found:
-        raise InputError(store.location, expected=f"features of {len(clips)} clips", found="none of them",
-                         remedy="Run `slt extract` on this split.")  # fmt: skip
-    return found
+    model: SignTranslator
+    """In ``eval()``; low-rank updates are merged into its weights."""
+    log: list[dict[str, float]]
+    clips: int
+    """Of the train split, that it learnt from."""
+    left_out: dict[str, dict[str, str]]
+    """By split, the clips that it did not use and why."""
+    updates: Path | None
+    """Folder in ``work`` with the low-rank updates by themselves, where ``lora.keep`` asks for them."""
 
 
 def train_translate(
@@ -44,60 +48,50 @@ def train_translate(
     work: Path,
     report: Report | None = None,
     views: Sequence[str] = (PLAIN,),
-) -> tuple[SignTranslator, list[dict[str, float]]]:
+    *,
+    say: Callable[[str], None] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Translated:
     """Fine-tune ``language_model`` behind a new adapter.
 
     Args:
         train_store, dev_store: features of one fingerprint.
-        clips, dev: of the two splits; those without features are left out (see ``available``).
+        clips, dev: of the two splits; see ``examples.usable`` for those that are left out.
         work: for checkpoints; an interrupted run resumes from there.
         views: of the train clips; each clip draws one per epoch. Dev is seen in the plain view.
-
-    Returns:
-        The translator, in ``eval()``, and the training log.
+        say, callbacks: as of ``fit``; ``say`` is told what is left out, too.
 
     Raises:
-        InputError: the stores were made differently, hold none of the clips or a value that is not finite, or a
-            clip or sentence is longer than the language model's positions.
+        InputError: the stores were made differently, too many clips cannot be used, or a feature is not finite.
     """
     dev_store.require(train_store.provenance)
+    chosen, watched = (
+        usable(store, of, tokenizer, language_model, settings.max_left_out)
+        for store, of in ((train_store, clips), (dev_store, dev))
+    )
+    for line in [*chosen.said(), *watched.said()]:
+        if say:
+            say(f"[yellow]{line}[/yellow]")
+    examples = load_examples(
+        train_store, chosen, views, settings.seed, settings.augment, positions(language_model)
+    )  # fmt: skip
     torch.manual_seed(settings.seed)
     model = SignTranslator.compose(language_model, settings.adapter, train_store.width)
+    updated = add_lora(language_model, settings.lora) if settings.lora else None
     model.config.features = train_store.provenance
     model.label_smoothing = settings.label_smoothing
-    examples = _examples(train_store, clips, tokenizer, language_model, views, settings.seed)
-    watched = _examples(dev_store, dev, tokenizer, language_model)
     log = fit(
-        model, settings, examples, collate_features, work, dev=watched, tokenizer=tokenizer,
-        rates={"adapter.": settings.adapter_learning_rate}, max_length=settings.max_length, report=report,
+        model, settings, examples, collate_features, work, dev=load_examples(dev_store, watched), tokenizer=tokenizer,
+        rates={"adapter.": settings.adapter_learning_rate}, max_length=settings.max_length, report=report, say=say,
+        callbacks=callbacks,
     )  # fmt: skip
-    return model.eval(), log
-
-
-def _examples(
-    store: FeatureStore,
-    clips: Sequence[Clip],
-    tokenizer: PreTrainedTokenizerBase,
-    model: PreTrainedModel,
-    views: Sequence[str] = (PLAIN,),
-    seed: int = 0,
-) -> FeatureDataset:
-    present = available(store, clips)
-    targets = encode_targets(tokenizer, [clip.text for clip in present])
-    limit = getattr(model.config, "max_position_embeddings", None)
-    loaded = []
-    for view in views:
-        having = store.lengths(view)  # a view that was added later may lack a clip
-        loaded.append(store.load([clip.id for clip in present if clip.id in having], view))
-    features = loaded[0]
-    if limit:
-        for clip, ids, start, end in zip(present, targets, features.offsets, features.offsets[1:], strict=False):
-            if max(len(ids), end - start) > limit:
-                raise InputError(
-                    f"clip {clip.id!r}", expected=f"at most {limit} features and target pieces, the model's positions",
-                    found=f"{end - start} and {len(ids)}", remedy="Use a larger frames.keep_every, or leave it out.",
-                )  # fmt: skip
-    if not all(torch.isfinite(torch.from_numpy(view.array)).all() for view in loaded):
-        raise InputError(store.location, expected="finite features", found="NaN or infinity",
-                         remedy="Extract with dtype float32.")  # fmt: skip
-    return FeatureDataset(loaded, targets, seed)
+    updates = None
+    if updated is not None:
+        if settings.lora and settings.lora.keep:
+            updates = work / "lora"
+            if process_rank() == 0:
+                updated.save_pretrained(updates)
+        model.language_model = updated.merge_and_unload()
+    return Translated(
+        model.eval(), log, len(chosen.clips), {"train": chosen.left_out, "dev": watched.left_out}, updates
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,9 @@ class SignTranslator(PreTrainedModel):
     config_class = SignTranslatorConfig
     base_model_prefix = "translator"
     main_input_name = "features"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    """The trainer passes ``num_items_in_batch``, so that a step's loss does not depend on how it is batched."""
 
     def __init__(
         self,
@@ -99,13 +101,13 @@ class SignTranslator(PreTrainedModel):
             adapter_activation=adapter.activation,
             encoder=encoder.config.to_dict() if encoder is not None else None,
         )
-        return cls(config, language_model, encoder)
+        model = cls(config, language_model, encoder)
+        with torch.no_grad():
+            model.adapter.start_like(language_model.get_input_embeddings().weight)
+        return model
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, SignAdapter):
-            # Output of unit variance after the scale, as word embeddings have.
-            nn.init.normal_(module.output.weight, std=1 / (module.scale * math.sqrt(module.output.in_features)))
-            nn.init.zeros_(module.output.bias)
+        """Nothing: its parts initialise themselves, the adapter in ``compose``, which knows the language model."""
 
     def sign_features(
         self, frames: Tensor | None, features: Tensor | None, lengths: Tensor
@@ -134,6 +136,7 @@ class SignTranslator(PreTrainedModel):
         lengths: Tensor,
         features: Tensor | None = None,
         frames: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Seq2SeqLMOutput:
         """
         Args:
@@ -141,14 +144,18 @@ class SignTranslator(PreTrainedModel):
             lengths: (B,) sampled frames, or feature steps, per clip.
             features: (sum of lengths, C), or
             frames: (sum of lengths, 3, H, W) uint8.
+            num_items_in_batch: target pieces of the whole optimiser step that this batch is a part of; None: its own.
 
         Returns:
-            logits (B, L, V) and the label-smoothed cross entropy averaged over target pieces.
+            logits (B, L, V) and the label-smoothed cross entropy, summed over target pieces and divided by
+            ``num_items_in_batch``.
         """
         packed, steps = self.sign_features(frames, features, lengths)
-        return self.decode(packed, steps, labels)
+        return self.decode(packed, steps, labels, num_items_in_batch)
 
-    def decode(self, features: Tensor, lengths: list[int], labels: Tensor) -> Seq2SeqLMOutput:
+    def decode(
+        self, features: Tensor, lengths: list[int], labels: Tensor, pieces: Tensor | int | None = None
+    ) -> Seq2SeqLMOutput:
         """The part of ``forward`` after the encoder."""
         embeds, mask = self.embed(features, lengths)
         # Not `labels=`: the language model would compute a loss of its own, without smoothing, over all pieces.
@@ -156,9 +163,10 @@ class SignTranslator(PreTrainedModel):
         output = self.language_model(
             inputs_embeds=embeds, attention_mask=mask, decoder_input_ids=shifted, use_cache=False
         )
-        loss = nn.functional.cross_entropy(
-            output.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=self.label_smoothing
+        total = nn.functional.cross_entropy(
+            output.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=self.label_smoothing, reduction="sum"
         )
+        loss = total / ((labels >= 0).sum() if pieces is None else pieces)
         states = output.encoder_last_hidden_state
         return Seq2SeqLMOutput(loss=loss, logits=output.logits, encoder_last_hidden_state=states)
 

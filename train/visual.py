@@ -30,6 +30,8 @@ from train.words import SpottingEncoder, WordSpotter
 class LearnsFromPixels(SignTranslator):
     """The translator while it learns from pixels, with the losses that a setting puts beside its own."""
 
+    accepts_loss_kwargs = False  # the further losses are means over clips, not over pieces
+
     def __init__(
         self,
         config: SignTranslatorConfig,
@@ -49,6 +51,7 @@ class LearnsFromPixels(SignTranslator):
         lengths: Tensor,
         features: Tensor | None = None,
         frames: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Seq2SeqLMOutput:
         packed, steps = self.sign_features(frames, features, lengths)
         output = self.decode(packed, steps, labels)
@@ -104,10 +107,12 @@ def train_visual(
         The translator, in ``eval()``, with its encoder as ``.encoder``; and the training log.
 
     Raises:
-        InputError: the backbone cannot be computed as the settings ask.
+        InputError: the backbone cannot be computed as the settings ask; a sentence has no piece, or more than the
+            language model has positions.
     """
     torch.manual_seed(settings.seed)
-    targets = encode_targets(tokenizer, [clip.text for clip in clips])
+    limit = getattr(language_model.config, "max_position_embeddings", None)
+    targets = encode_targets(tokenizer, [clip.text for clip in clips], limit)
     train = ClipDataset(source, clips, targets, frames, random=True, seed=settings.seed, warp=settings.warp)
     model = begin or VisualEncoder.from_settings(encoder, frames)
     _save_memory(model, settings)
@@ -126,7 +131,7 @@ def train_visual(
     translator = SignTranslator.compose(language_model, settings.adapter, model.config.width, model)
     learner = _learner(translator, spotter, settings, tokenizer)
     learner.label_smoothing = settings.label_smoothing
-    dev_targets = encode_targets(tokenizer, [clip.text for clip in dev])
+    dev_targets = encode_targets(tokenizer, [clip.text for clip in dev], limit)
     watched = ClipDataset(source, dev, dev_targets, frames, random=False)
     with bars(name, "steps") as report:
         learnt = fit(

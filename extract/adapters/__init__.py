@@ -10,8 +10,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from extract.errors import InputError, suggestion
 from extract.index import Clip
+from extract.manifest import Dataset
 from extract.remarks import Remark
 from extract.settings import Settings
 
@@ -50,3 +53,22 @@ def load_adapter(name: str) -> type[Adapter]:
             "adapter", expected="a registered adapter", found=repr(name), remedy=suggestion(name, registered)
         )
     return registered[name].load()
+
+
+def dataset_adapter(dataset: Dataset) -> Adapter:
+    """The adapter of a dataset, at its root.
+
+    Raises:
+        InputError: no such adapter or root, or options that the adapter does not have.
+    """
+    entry = dataset.entry
+    adapter = load_adapter(entry.adapter)
+    try:
+        options = adapter.Options.model_validate(entry.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, known = ".".join(map(str, first["loc"])) or "options", ", ".join(adapter.Options.model_fields)
+        raise InputError(f"options of {dataset.name}, {name}", expected=f"options of the adapter {entry.adapter}",
+                         found=first["msg"].removeprefix("Value error, "),
+                         remedy=f"It has: {known or 'none'}.") from error  # fmt: skip
+    return adapter(dataset.root, entry.language, entry.fps, options)

@@ -165,6 +165,7 @@ def test_bad_annotations_are_one_line_and_leave_nothing(tree: Path, damage: Call
     out = tree.parent / "out"
     with pytest.raises(InputError, match=says) as raised:
         index_dataset(dataset(tree), out / "index.parquet")
+    assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value)
     assert not out.exists()
 

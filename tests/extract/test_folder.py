@@ -138,6 +138,7 @@ def test_bad_rows_are_one_line_and_leave_nothing(root: Path, change: dict[str, A
     out = root.parent / "out"
     with pytest.raises(InputError, match=says) as raised:
         index_dataset(dataset(root, file=file), out / "index.parquet")
+    assert raised.value.exit_code == 2
     assert str(raised.value).startswith(f"{file}, row ")
     assert "\n" not in str(raised.value)
     assert not out.exists()
@@ -157,8 +158,9 @@ def test_bad_rows_are_one_line_and_leave_nothing(root: Path, change: dict[str, A
 )
 def test_bad_tables(root: Path, tmp_path: Path, file: str, text: str, says: str) -> None:
     (root / file).write_text(text)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=says) as raised:
         index_dataset(dataset(root, file=file), tmp_path / "out/index.parquet")
+    assert raised.value.exit_code == 2
     assert not (tmp_path / "out").exists()
 
 

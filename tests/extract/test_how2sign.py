@@ -150,6 +150,7 @@ def test_bad_rows_are_one_line_and_leave_nothing(tree: Path, rows: list[str], sa
     out = tree.parent / "out"
     with pytest.raises(InputError, match=says) as raised:
         index_dataset(dataset(tree, clips=kind), out / "index.parquet")
+    assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value)
     assert not out.exists()
 

@@ -80,6 +80,7 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, says: str
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(InputError, match=says) as raised:
         load_manifest(None, [tmp_path / "x.yaml"])
+    assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value)
 
 

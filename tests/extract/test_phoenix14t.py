@@ -114,6 +114,7 @@ def test_bad_annotations_are_one_line_and_leave_nothing(corpus_copy: Path, damag
     out = corpus_copy.parent / "out"
     with pytest.raises(InputError, match=says) as raised:
         index_dataset(dataset(corpus_copy), out / "index.parquet")
+    assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value)
     assert not out.exists()
 

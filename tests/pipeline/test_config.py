@@ -36,6 +36,7 @@ def test_paper_recipe_has_the_papers_values() -> None:
     assert (visual.word_dropout, visual.contrastive, visual.batch_norm) == (0, 0, "batch")
     assert visual.warp == WarpSettings(probability=0.5, rotation=30, scale=0.2, translation=10)
     assert translate.language_model == "facebook/mbart-large-cc25"
+    assert (translate.trim, translate.pretrained) == (True, True)
     assert (translate.learning_rate, translate.adapter_learning_rate) == (1e-5, 1e-3)
     assert (translate.batch_size, translate.label_smoothing, translate.beams) == (16, 0.2, 5)
 

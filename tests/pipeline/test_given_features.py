@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from extract.store import FeatureStore
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
 
+DROPOUT = "train.lm.model.dropout=0"  # so that several processes can be compared with one
 SLT = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
 
@@ -29,7 +31,7 @@ def slt(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished tiny demo; beside it `features`, exported and imported again, and `corpus` without videos."""
     folder = tmp_path_factory.mktemp("given")
-    slt("demo", "--preset", "tiny", "--out", folder / "demo")
+    slt("demo", "--preset", "tiny", "--out", folder / "demo", "--set", DROPOUT)
     for split in ("train", "dev", "test"):
         (store,) = folder.glob(f"demo/features/*/{split}.zarr")
         slt("features", "export", store, folder / f"{split}.h5")
@@ -45,6 +47,7 @@ def words(folder: Path, features: Path | None = None) -> list[str | Path]:
     return [
         "tiny", "--out", folder / "out", "--set", f"data.features={features or folder / 'features'}",
         "--set", f"data.root={corpus / DATASET_FOLDER}", "--set", f"train.lm.text={corpus / TEXT_FILE}",
+        "--set", DROPOUT,
     ]  # fmt: skip
 
 
@@ -138,3 +141,60 @@ def test_features_that_do_not_belong_together(trained: Path, tmp_path: Path) -> 
     refused = slt(*new, code=2).stderr
     assert "expected features of name demo, found name another" in refused
     assert "Traceback" not in refused
+
+
+def fine_tuned(trained: Path, name: str, command: list[str], *sets: str) -> tuple[Path, str]:
+    """Stage 2 again, beside the finished experiment, by another command and with other settings."""
+    shutil.copytree(trained / "out", trained / name)
+    chosen = words(trained)
+    chosen[2] = trained / name
+    overrides = [word for one in sets for word in ("--set", one)]
+    done = subprocess.run(
+        [*command, "train", "translate", *map(str, chosen), *overrides], capture_output=True, text=True, check=False,
+        timeout=280, cwd=Path(__file__).parents[2],
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return trained / name, done.stderr
+
+
+def test_two_processes_take_the_steps_of_one(trained: Path) -> None:
+    """torchrun with batches of 8 in each of two processes: the losses, dev scores and weights of batches of 16."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pipeline"]
+    out, said = fine_tuned(trained, "two", launcher, "train.translate.batch_size=8")
+    assert said.count("2 processes") == 1  # one of them speaks
+    logs = [json.loads((folder / "logs/finetune.json").read_text()) for folder in (trained / "out", out)]
+    for name in ("loss", "eval_loss", "eval_bleu4"):
+        alone, together = ([entry[name] for entry in log if name in entry] for log in logs)
+        assert len(alone) == 2
+        assert together == pytest.approx(alone, abs=1e-5)
+    weights = [load_file(folder / "translator/model.safetensors") for folder in (trained / "out", out)]
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], value, atol=2e-5, err_msg=name)
+    assert not list((out / "work").iterdir())
+
+
+def test_several_processes_are_for_training_stages(trained: Path) -> None:
+    environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "0"}
+    for command in (["run"], ["translate"]):
+        done = subprocess.run([*SLT, *command, *map(str, words(trained))], capture_output=True, text=True, check=False,
+                              env=environment)  # fmt: skip
+        assert done.returncode == 2
+        assert "one stage that trains" in done.stderr
+
+
+def test_stage_2_never_touches_pixels(trained: Path) -> None:
+    """With OpenCV and PyAV unimportable, and all that can be set: token budget, accumulation, augmentation, LoRA."""
+    pytest.importorskip("peft")
+    code = "import sys; sys.modules.update(cv2=None, av=None); from pipeline.cli import main; main()"
+    out, said = fine_tuned(
+        trained, "blind", [sys.executable, "-c", code], "train.translate.batch_tokens=120",
+        "train.translate.accumulate=2", "train.translate.gradient_checkpointing=true",
+        "train.translate.augment={stretch: 0.2, noise: 0.1, masks: 2}", "train.translate.lora={keep: true}",
+        "train.translate.patience=1", "train.translate.report_to=[]",
+    )  # fmt: skip
+    assert "frozen, on cpu" in said
+    assert "of memory at most" in said
+    assert (out / "translator/lora/adapter_model.safetensors").is_file()
+    scores = json.loads(slt("translate", *words(trained)[:2], out, *words(trained)[3:], "--json").stdout)
+    assert scores["failed"] == 0

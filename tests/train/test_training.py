@@ -1,12 +1,6 @@
-"""Training for real, in small: learning rates, resume after a kill, and stage 2 without OpenCV."""
+"""Training for real, in small: learning rates, resuming, what a step and a look at dev are made of."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +13,9 @@ from torch import nn
 from extract.errors import InputError
 from extract.index import Clip
 from extract.store import Features, FeatureStore
+from train.callbacks import DivergenceError, Report
 from train.denoise import pretrain
+from train.device import precisions
 from train.features import FeatureDataset, collate_features
 from train.labels import encode_targets
 from train.language_model import build_mbart
@@ -33,10 +29,11 @@ from train.settings import (
     VisualSettings,
 )
 from train.tokenizer import train_tokenizer
-from train.trainer import DivergenceError, RateGroupTrainer, Report, fit
+from train.trainer import RateGroupTrainer, fit
 from train.translate import train_translate
 from train.translator import SignTranslator
 from train.visual import train_visual
+from train.watching import watch
 
 LINES = ["es regnet", "es schneit stark", "im norden wird es kalt", "am montag scheint die sonne"]
 SIZE = TransformerSettings(layers=1, heads=2, d_model=16, ffn=32, positions=40)
@@ -97,52 +94,6 @@ def test_sgd_has_momentum(tmp_path: Path) -> None:
     assert log[-1]["step"] == 3
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    """SIGKILL after the first checkpoint; the resumed run ends where an undisturbed one does."""
-    script = tmp_path / "training.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import sys, time
-            from pathlib import Path
-            import torch
-            from extract.store import FeatureStore
-            from tests.train.test_training import clips, collate_features, examples, parts
-            from train.settings import TrainingSettings
-            from train.trainer import fit
-
-            folder, work, slow = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "slow"
-            torch.set_num_threads(1)
-            train, _, model = parts(folder)
-            settings = TrainingSettings(steps=12, learning_rate=1e-3, batch_size=5, checkpoint_every=2, warmup_steps=2)
-            report = (lambda *_: time.sleep(0.4)) if slow else None
-            fit(model, settings, examples(train, clips("train")), collate_features, work, report=report)
-            torch.save(model.state_dict(), work.with_suffix(".pt"))
-            """
-        )
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-
-    def start(work: str, pace: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(script), str(tmp_path / f"{work}_data"), str(tmp_path / work), pace]
-        return subprocess.Popen(command, env=environment, start_new_session=True)
-
-    assert start("whole", "fast").wait() == 0
-    killed = start("parts", "slow")
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "parts").glob("checkpoint-*/trainer_state.json")):
-        assert time.monotonic() < deadline
-        assert killed.poll() is None
-        time.sleep(0.05)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "parts.pt").exists()
-    assert start("parts", "fast").wait() == 0
-    whole, resumed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "parts"))
-    for name, value in whole.items():
-        torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-5)
-
-
 class InterruptionError(Exception):
     """Stands for whatever ends a run."""
 
@@ -160,7 +111,7 @@ def denoise(work: Path, stop_at: int | None = None, told: list[int] | None = Non
         if step == stop_at:
             raise InterruptionError
 
-    pretrain(model, tokenizer, LINES * 4, settings, work, report)
+    pretrain(model, tokenizer, [LINES * 4], settings, work, report)
     return dict(model.state_dict())
 
 
@@ -199,43 +150,14 @@ def test_stage_2_learns_and_keeps_the_best_of_dev(tmp_path: Path) -> None:
     settings = TranslateSettings(
         steps=6, epochs=None, evaluate_every=3, max_length=8, learning_rate=3e-3, batch_size=4, language_model="lm"
     )
-    model, log = train_translate(
+    done = train_translate(
         train, dev, clips("train"), clips("dev"), settings, build_mbart(SIZE, tokenizer, "de_DE"), tokenizer,
         tmp_path / "work",
     )  # fmt: skip
-    assert [entry["step"] for entry in log if "eval_bleu4" in entry] == [3, 6]
-    assert not model.training
-    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert [entry["step"] for entry in done.log if "eval_bleu4" in entry] == [3, 6]
+    assert not done.model.training
+    losses = [entry["eval_loss"] for entry in done.log if "eval_loss" in entry]
     assert losses[1] < losses[0]
-
-
-def test_stage_2_refuses_what_it_cannot_use(tmp_path: Path) -> None:
-    train, dev, _ = parts(tmp_path)
-    tokenizer = train_tokenizer(LINES, 60, "de_DE")
-    model = build_mbart(SIZE, tokenizer, "de_DE")
-    settings = TranslateSettings(steps=1, epochs=None, language_model="lm")
-
-    def run(train: FeatureStore, dev: FeatureStore, of: list[Clip]) -> None:
-        train_translate(train, dev, of, clips("dev"), settings, model, tokenizer, tmp_path / "work")
-
-    with pytest.raises(InputError, match="made-by other"):
-        run(train, store(tmp_path / "other.zarr", clips("dev"), **{"made-by": "other"}), clips("train"))
-    with pytest.raises(InputError, match="features of 12 clips, found none of them"):
-        run(train, dev, clips("elsewhere"))
-    long = FeatureStore.create(tmp_path / "long.zarr", {"test": "yes"}, width=6, dtype="float32")
-    long.write_block("b", [("train0", np.zeros((41, 6), np.float32))])
-    with pytest.raises(InputError, match=r"'train0': expected at most 40 .* found 41"):
-        run(FeatureStore.open(tmp_path / "long.zarr"), dev, clips("train"))
-    broken = FeatureStore.create(tmp_path / "nan.zarr", {"test": "yes"}, width=6, dtype="float32")
-    broken.write_block("b", [("train0", np.full((4, 6), np.nan, np.float32))])
-    with pytest.raises(InputError, match="finite features"):
-        run(FeatureStore.open(tmp_path / "nan.zarr"), dev, clips("train"))
-
-
-def test_stage_2_and_scoring_never_import_opencv() -> None:
-    modules = "train.translate, train.language_model, eval.translate, eval.scores"
-    code = f"import sys; sys.modules['cv2'] = None; import {modules}"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_collation_packs_features_and_puts_labels_first() -> None:
@@ -325,9 +247,105 @@ def test_stage_2_reads_the_views_of_the_store(tmp_path: Path) -> None:
     for views in (("plain",), ("plain", "phase=1")):
         language_model = build_mbart(SIZE, tokenizer, "de_DE")
         language_model.load_state_dict(model.language_model.state_dict())
-        trained, _ = train_translate(
+        done = train_translate(
             FeatureStore.open(tmp_path / "train.zarr"), dev_store, clips("train"), clips("dev"), settings,
             language_model, tokenizer, tmp_path / f"work{len(views)}", views=views,
         )  # fmt: skip
-        learnt.append(trained.adapter.output.weight.detach().clone())
+        learnt.append(done.model.adapter.output.weight.detach().clone())
     assert not torch.equal(learnt[0], learnt[1])
+
+
+def test_a_step_does_not_depend_on_how_its_clips_are_batched(tmp_path: Path) -> None:
+    """One batch of twelve clips, or three of four accumulated: the same mean over target pieces, the same weights."""
+    train, _, _ = parts(tmp_path)
+    found = []
+    for size, accumulate in ((12, 1), (4, 3)):
+        torch.manual_seed(0)
+        still = SIZE.model_copy(update={"dropout": 0.0})
+        language_model = build_mbart(still, train_tokenizer(LINES, 60, "de_DE"), "de_DE")
+        model = SignTranslator.compose(language_model, AdapterSettings(), 6)
+        settings = TrainingSettings(steps=2, batch_size=size, accumulate=accumulate, learning_rate=1e-3, log_every=1)
+        log = fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / f"work{size}")
+        found.append([entry["loss"] for entry in log if "loss" in entry])
+        found.append([float(weight.detach().double().sum()) for weight in model.parameters()])
+    assert found[0] == pytest.approx(found[2], abs=1e-6)
+    assert found[1] == pytest.approx(found[3], abs=1e-4)
+
+
+def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
+    train, _, _ = parts(tmp_path)
+    losses = []
+    for checkpointing in (False, True):
+        _, _, model = parts(tmp_path / str(checkpointing))
+        settings = TrainingSettings(steps=3, learning_rate=1e-2, log_every=1, gradient_checkpointing=checkpointing)
+        log = fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / f"w{checkpointing}")
+        assert model.is_activation_checkpointing == checkpointing
+        losses.append([entry["loss"] for entry in log if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_patience_ends_training_and_a_second_start_knows_it(tmp_path: Path) -> None:
+    """With a learning rate that changes nothing, dev BLEU-4 is never better than at the first look."""
+    train, dev, _ = parts(tmp_path)
+    settings = TrainingSettings(
+        steps=40, evaluate_every=2, patience=2, learning_rate=1e-12, batch_size=6, schedule="constant"
+    )
+    tokenizer = train_tokenizer(LINES, 60, "de_DE")
+
+    def run(told: list[int]) -> list[dict[str, float]]:
+        _, _, model = parts(tmp_path / f"again{len(list(tmp_path.iterdir()))}")
+        return fit(
+            model, settings, examples(train, clips("train")), collate_features, tmp_path / "work", max_length=4,
+            dev=examples(dev, clips("dev")), tokenizer=tokenizer, report=lambda step, *_: told.append(step),
+        )  # fmt: skip
+
+    told: list[int] = []
+    log = run(told)
+    assert told == [1, 2, 3, 4, 5, 6]
+    assert [entry["step"] for entry in log if "eval_bleu4" in entry] == [2, 4, 6]
+    told.clear()
+    assert [entry for entry in run(told) if "eval_bleu4" in entry] == [entry for entry in log if "eval_bleu4" in entry]
+    assert told == []
+
+
+def test_dev_is_scored_whole_in_any_order(tmp_path: Path) -> None:
+    """Loss and BLEU-4 of all clips, batched by length, as one batch of all of them gives."""
+    _, dev, model = parts(tmp_path)
+    tokenizer, data = train_tokenizer(LINES, 60, "de_DE"), examples(dev, clips("dev"))
+    found = [watch(model, data, collate_features, tokenizer, 5, clips=clips_at_once) for clips_at_once in (5, 12)]
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    with torch.no_grad():
+        assert found[0]["loss"] == pytest.approx(
+            float(model(**collate_features([data[place] for place in range(12)])).loss), abs=1e-5
+        )
+
+
+def test_precision_and_trackers_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    train, _, model = parts(tmp_path)
+    lacking = {"fp32", "bf16", "fp16"} - set(precisions(torch.device("cpu")))
+    assert "fp16" in lacking
+    for wrong in [{"precision": precision} for precision in lacking] + [{"report_to": ("nothing",)}]:
+        settings = TrainingSettings.model_validate({"steps": 1, **wrong})
+        with pytest.raises(InputError, match=r"precision = .* computes in: fp32|report_to: .* found 'nothing'"):
+            fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_before_the_first_step_it_says_what_it_will_do_and_refuses_what_cannot_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, _, model = parts(tmp_path)
+    for parameter in model.language_model.parameters():
+        parameter.requires_grad_(False)
+    settings = TrainingSettings(epochs=3, batch_size=5, accumulate=2)
+    said: list[str] = []
+    fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / "work", say=said.append)
+    trained = sum(parameter.numel() for parameter in model.adapter.parameters())
+    assert said[0].startswith(f"{trained / 1e6:.2f} M parameters trained")
+    # Three batches (5, 5 and 2 clips) are two steps.
+    assert said[1] == ("6 steps (3.0 epochs) of 6.0 examples: batches of up to 5 x 2 accumulated x 1 process")
+    assert "of memory at most: weights" in said[2]
+    monkeypatch.setattr("train.plan.free_memory", lambda device: 10_000)
+    with pytest.raises(InputError, match=r"memory of cpu: expected about .* found 0.01 MB.*gradient_checkpointing"):
+        fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / "no", say=said.append)
+    assert not (tmp_path / "no").exists()

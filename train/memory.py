@@ -1,0 +1,155 @@
+"""What training will take in memory, estimated before the first step from the model itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from train.settings import TrainingSettings
+
+TOLERANCE = 0.2
+"""Peaks of allocated tensors lie within this share of the estimate (tests/train/test_memory.py); a process holds more,
+by its libraries and by what the allocator keeps (docs/benchmarks.md)."""
+
+
+LOSS_COPIES = 1
+"""fp32 tensors of the logits' size that the backward pass of the loss adds to what is kept."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes, by what they hold."""
+
+    weights: int
+    gradients: int
+    optimiser: int
+    activations: int
+    """What the forward pass of the largest batch keeps, and what the backward pass adds at its start."""
+    accumulated: bool
+    """Gradients are there while the next batch goes forward: with accumulation, or several processes' buffers."""
+
+    @property
+    def peak(self) -> int:
+        """In one batch per step, gradients grow while activations go."""
+        moving = self.gradients + self.activations if self.accumulated else max(self.gradients, self.activations)
+        return self.weights + self.optimiser + moving
+
+    def __str__(self) -> str:
+        parts = {name: getattr(self, name) for name in ("weights", "gradients", "optimiser", "activations")}
+        return ", ".join(f"{name} {size(held)}" for name, held in parts.items())
+
+
+def size(count: int) -> str:
+    """
+    >>> size(2_345_678_901), size(4_500_000)
+    ('2.35 GB', '4.5 MB')
+    """
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
+def estimate(
+    model: nn.Module,
+    settings: TrainingSettings,
+    batch_of: Callable[[int], Mapping[str, Tensor]],
+    clips: int,
+    processes: int = 1,
+) -> Memory:
+    """Of training with this model, which is left as it was and where it is.
+
+    One and two clips go forward, and what autograd keeps for the backward pass is counted: that holds for any
+    architecture, trained or frozen in part, and any precision. Memory grows evenly with the clips of a batch.
+
+    Args:
+        batch_of: a batch of so many clips, each as long as the longest of the largest batch.
+        clips: of the largest batch.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = sum(_bytes(parameter) for parameter in trained)
+    states = {"adamw": 2, "sgd": int(settings.momentum > 0)}[settings.optimizer]
+    kept = [_activations(model, settings, batch_of(n)) for n in (1, 2)]
+    per_clip = kept[1] - kept[0]
+    return Memory(
+        weights=sum(_bytes(one) for one in [*model.parameters(), *model.buffers()]),
+        gradients=gradients * (2 if processes > 1 else 1),
+        optimiser=states * gradients,
+        activations=max(0, kept[0] - per_clip) + per_clip * clips + _largest_gradient(trained),
+        accumulated=settings.accumulate > 1 or processes > 1,
+    )
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _largest_gradient(trained: list[nn.Parameter]) -> int:
+    """The embedding's, as a rule: that of the output layer is there when the backward pass has hardly begun."""
+    return max((_bytes(parameter) for parameter in trained), default=0)
+
+
+def _activations(model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Tensor]) -> int:
+    """Bytes that a batch's forward pass keeps, with what the loss takes besides at the start of the backward pass."""
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    if not settings.gradient_checkpointing or not isinstance(model, PreTrainedModel):
+        return _kept(model, settings, batch)[0]
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    whole, _ = _kept(model, settings, batch)
+    model.activation_checkpointing_enable()
+    outside, inputs = _kept(model, settings, batch, layers)
+    model.activation_checkpointing_disable()
+    return outside + inputs + (whole - outside) // max(1, len(layers))
+
+
+def _kept(
+    model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Tensor], layers: Sequence[nn.Module] = ()
+) -> tuple[int, int]:
+    """Bytes that autograd keeps of one forward pass, parameters apart, and bytes of the inputs of ``layers``."""
+    device = next(model.parameters()).device
+    own = {one.untyped_storage().data_ptr() for one in [*model.parameters(), *model.buffers()]}
+    seen: dict[int, int] = {}
+    inputs = 0
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def count(_: nn.Module, given: tuple[Any, ...]) -> None:
+        nonlocal inputs
+        inputs += sum(_bytes(one) for one in given if isinstance(one, Tensor))
+
+    handles = [layer.register_forward_pre_hook(count) for layer in layers]
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.precision)
+    try:
+        with _undisturbed(model, device), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            with torch.autocast(device.type, dtype=half, enabled=half is not None):
+                output = model(**batch)
+            logits = getattr(output, "logits", None)
+            kept = sum(seen.values())
+            head = 0 if logits is None else LOSS_COPIES * logits.numel() * 4
+            del output, logits
+    finally:
+        for handle in handles:
+            handle.remove()
+    return kept + head, inputs
+
+
+@contextmanager
+def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """In training mode, with random numbers that nobody misses."""
+    mode = model.training
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        model.train()
+        try:
+            yield
+        finally:
+            model.train(mode)
