@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 UPDATE_EVERY = 10
@@ -91,7 +91,7 @@ class DominanceProbe(TrainerCallback):
         self.writes = state.is_world_process_zero
         named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.groups = groups_of(named)
-        self.weights: list[nn.Parameter] = list(named.values())
+        self.weights: list[Tensor] = list(named.values())
         place = {name: number for number, name in enumerate(named)}
         member = torch.zeros(len(self.groups), len(named), dtype=torch.float32)
         for row, names in enumerate(self.groups.values()):
@@ -154,7 +154,8 @@ class DominanceProbe(TrainerCallback):
         rows, self._rows = self._rows, []
         if not rows or not self.writes:
             return
-        names, columns = list(self.groups), {name: [] for name in SCHEMA.names}  # type: ignore[var-annotated]
+        names = list(self.groups)
+        columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
         gradients, weights = (torch.stack([row[place] for row in rows]).cpu().tolist() for place in (1, 2))
         for number, (step, _, _, changed) in enumerate(rows):
             columns["step"] += [step] * len(names)

@@ -110,10 +110,10 @@ def require_resnet(backbone: nn.Module, setting: str) -> None:
                          "batch_norm: running and frame_batch.")  # fmt: skip
 
 
-def residual_layers(backbone: nn.Module) -> Iterator[nn.Module]:
+def residual_layers(backbone: Any) -> Iterator[nn.Module]:
     """Of a ``ResNetModel``, in their order."""
-    for stage in backbone.encoder.stages:  # type: ignore[union-attr]
-        yield from stage.layers  # type: ignore[union-attr, misc]
+    for stage in backbone.encoder.stages:
+        yield from stage.layers
 
 
 def _residual(layer: Any, pieces: Values) -> Values:
