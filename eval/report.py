@@ -25,7 +25,7 @@ from eval.slices import Slices
 if TYPE_CHECKING:
     from eval.attention import Attention
 
-SYSTEMS = ("stage2", "stage1")
+SYSTEMS = ("stage2", "stage1", "joint")
 """Rows that are systems, not controls: the one that the gallery is chosen by first."""
 PARTS = {"scores": ("scores", "grounding", "comparison"), "published": ("published",), "slices": ("slices", "words")}
 """Which tables stand in which part of the page."""

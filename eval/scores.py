@@ -20,7 +20,9 @@ from extract.errors import InputError, suggestion
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
-ROW_LABELS = {"stage1": "stage 1", "stage2": "stage 2", "shuffled": "shuffled", "text_prior": "text prior"}
+ROW_LABELS = {
+    "stage1": "stage 1", "stage2": "stage 2", "joint": "joint", "shuffled": "shuffled", "text_prior": "text prior",
+}  # fmt: skip
 """The pipeline's rows, in the order of the table."""
 CONTROL_NOTE = (
     "Controls: shuffled = stage 2 on the features of other clips, text prior = without features. "

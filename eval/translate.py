@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,32 @@ def translate_split(
     mine, source_of = share(ids), dict(zip(ids, sources, strict=True))
     features = store.load([source_of[id] for id in mine])
     texts = translate(model, tokenizer, features, beams=beams, max_length=max_length, on_clip=on_clip)
-    found = gather(dict(zip(mine, texts, strict=True)), ids)
+    return _predictions(clips, gather(dict(zip(mine, texts, strict=True)), ids))
+
+
+def translate_clips(
+    model: SignTranslator,
+    tokenizer: PreTrainedTokenizerBase,
+    features: Features,
+    clips: Sequence[Clip],
+    *,
+    beams: int,
+    max_length: int,
+    on_clip: Callable[[int, int], None] | None = None,
+) -> list[Prediction]:
+    """One prediction per clip; one without features, or longer than the model's positions, gets an empty hypothesis."""
+    limit = positions(model)
+    lengths = np.diff(features.offsets)
+    short = [place for place, length in enumerate(lengths) if 0 < length <= limit]
+    rows = [features.array[features.offsets[place] : features.offsets[place + 1]] for place in short]
+    if not rows:
+        return _predictions(clips, {})
+    fitting = Features([features.ids[place] for place in short], np.concatenate(rows), np.cumsum([0, *lengths[short]]))
+    texts = translate(model, tokenizer, fitting, beams=beams, max_length=max_length, on_clip=on_clip)
+    return _predictions(clips, dict(zip(fitting.ids, texts, strict=True)))
+
+
+def _predictions(clips: Sequence[Clip], found: Mapping[str, Translation]) -> list[Prediction]:
     return [
         Prediction(clip.id, found[clip.id].text, clip.text, clip.n_frames, found[clip.id].score)
         if clip.id in found
@@ -66,10 +91,15 @@ def translate_split(
     ]
 
 
+def positions(model: SignTranslator) -> float:
+    """Longest source that the language model takes."""
+    return getattr(model.language_model.config, "max_position_embeddings", None) or float("inf")
+
+
 def translatable(model: SignTranslator, store: FeatureStore, clips: Sequence[Clip]) -> list[str]:
     """Ids of the clips that have features, and not more of them than the language model has positions."""
     present = store.lengths()
-    limit = getattr(model.language_model.config, "max_position_embeddings", None) or float("inf")
+    limit = positions(model)
     return [clip.id for clip in clips if 0 < present.get(clip.id, 0) <= limit]
 
 

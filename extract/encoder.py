@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from extract.errors import InputError
 from extract.hub import load_pretrained
 from extract.settings import EncoderSettings, FrameSettings
 from extract.states import StateEncoder
+from extract.weights import load_backbone
 
 
 class VisualEncoderConfig(PretrainedConfig):
@@ -114,6 +117,10 @@ class VisualEncoder(PreTrainedModel):
         self.temporal = TemporalModule(self.backbone_width, config.width, config.temporal)
         self.states = StateEncoder(config.states) if config.states else None
         frames = config.frame_settings
+        self.running_statistics = False
+        """In training, the backbone's BatchNorm uses its running statistics as they are."""
+        self.frame_pass: Callable[[Tensor], Tensor] | None = None
+        """How ``frame_features`` goes through the backbone, where not with all frames at once (``train.pieces``)."""
         self.register_buffer("mean", torch.tensor(frames.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(frames.std).view(1, 3, 1, 1) * 255, persistent=False)
         self.post_init()
@@ -127,10 +134,11 @@ class VisualEncoder(PreTrainedModel):
 
     @classmethod
     def from_settings(cls, encoder: EncoderSettings, frames: FrameSettings) -> VisualEncoder:
-        """A new encoder; the backbone has its pre-trained weights when it is given by name or folder.
+        """A new encoder; the backbone has its pre-trained weights when it is given by name, folder or file.
 
         Raises:
-            InputError: the backbone is neither on disk nor in the Hugging Face cache, or not a known model type.
+            InputError: the backbone is neither on disk nor in the Hugging Face cache, not a known model type, or the
+                file is of another one.
         """
         pretrained: PreTrainedModel | None = None
         if isinstance(encoder.backbone, str):
@@ -160,16 +168,34 @@ class VisualEncoder(PreTrainedModel):
         )
         if pretrained is not None:
             model.backbone.load_state_dict(pretrained.state_dict())
+        if encoder.backbone_weights is not None:
+            load_backbone(model.backbone, Path(encoder.backbone_weights))
         return model
 
     def output_length(self, frames: int) -> int:
         """Sign-wise features of a clip of which ``frames`` sampled frames are seen."""
         return self.temporal.output_length(frames)
 
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if mode and self.running_statistics:
+            for part in self.backbone.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.eval()
+        return self
+
     def frame_features(self, frames: Tensor) -> Tensor:
         """(F, 3, H, W) uint8 RGB to (F, backbone width) float: every frame by itself, globally pooled."""
+        return self.pooled(frames) if self.frame_pass is None else self.frame_pass(frames)
+
+    def normalised(self, frames: Tensor) -> Tensor:
+        """(F, 3, H, W) uint8 RGB to what the backbone is given."""
         pixels = (frames.to(self.mean.dtype) - self.mean) / self.std
-        output = self.backbone(pixel_values=pixels.contiguous(memory_format=torch.channels_last))
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def pooled(self, frames: Tensor) -> Tensor:
+        """``frame_features``, all frames at once."""
+        output = self.backbone(pixel_values=self.normalised(frames))
         pooled = getattr(output, "pooler_output", None)
         if pooled is None:
             pooled = output.last_hidden_state.mean(dim=1)  # a vision transformer without a pooler: mean of tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -30,6 +30,7 @@ def read_clip(
     settings: FrameSettings,
     rng: np.random.Generator | None = None,
     view: View = _PLAIN,
+    warp: Callable[[Frame], Frame] | None = None,
 ) -> NDArray[np.uint8]:
     """The frames of a clip as the encoder sees them.
 
@@ -39,6 +40,7 @@ def read_clip(
         rng: draws one crop for the whole clip and the sampled frames; None (extraction, evaluation) samples the
             first of each group and crops the centre, so that the result depends on the clip alone.
         view: which frames and which crop instead, deterministic as well; not together with ``rng``.
+        warp: what is done to each frame before the crop, in training; it keeps the frame's size.
 
     Returns:
         (T, 3, crop, crop) uint8 RGB.
@@ -54,6 +56,8 @@ def read_clip(
     read = source.squares if isinstance(source, PackedFrames) else functools.partial(read_squares, source)
     kept: list[Frame] = []
     for square in read(clip, scaled, rng, view.phase):
+        if warp is not None:
+            square = warp(square)
         planes = np.empty((3, side, side), np.uint8)
         cv2.split(square[top : top + side, left : left + side], list(planes))  # numpy's transposed copy is slower
         kept.append(planes)

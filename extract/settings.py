@@ -155,10 +155,21 @@ class EncoderSettings(Settings):
 
     backbone: str | dict[str, Any] = "microsoft/resnet-18"
     """A name or folder that ``AutoModel`` loads with its weights [P: ResNet-18, ImageNet weights], or a dict with
-    ``model_type`` and that type's config fields, which starts from random weights."""
+    ``model_type`` and that type's config fields, which starts from random weights or ``backbone_weights``."""
+    backbone_weights: str | None = None
+    """With a dict: a file of its weights, ``.safetensors`` or ``.pth``, as torchvision, timm or transformers save a
+    ResNet; of other models with transformers' names."""
     temporal: tuple[TemporalLayer, ...] = (TemporalLayer(),)
     width: Annotated[int, Field(ge=1)] = 512
     """C, the width of a sign-wise feature [?]."""
+
+    @model_validator(mode="after")
+    def _weights_once(self) -> EncoderSettings:
+        if self.backbone_weights is not None and isinstance(self.backbone, str):
+            raise ValueError(
+                f"backbone_weights fill a backbone that is given by its fields; {self.backbone} has weights of its own"
+            )
+        return self
 
 
 class ClusterSettings(Settings):

@@ -95,6 +95,7 @@ _stage_command(app, "index", "index", "Which clips there are: annotations to the
 _stage_command(train_app, "trim", "trim", "The tokenizer's pieces that the train split needs, for both stages.")
 _stage_command(train_app, "lm", "lm", "Denoising on plain text: of a small language model, or a pre-trained one.")
 _stage_command(train_app, "visual", "visual", "Stage 1, visual initialing: encoder and Light-T from pixels.")
+_stage_command(train_app, "joint", "joint", "The joint baseline: encoder and language model end to end from pixels.")
 _stage_command(train_app, "translate", "finetune", "Stage 2, LLM fine-tuning on cached features only.")
 _stage_command(app, "translate", "translate", "Translate the test split by both stages, and the sanity rows.")
 _stage_command(app, "report", "report", "One self-contained HTML page of scores, curves, examples and provenance.")
@@ -213,6 +214,8 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
         remedy = "It uses a language model by name: there is nothing to train."
         if name == "pack" and run.experiment.data.features is None:
             expected, found, remedy = "pack.enabled = true", "false", "Set it in the config, or with --set."
+        elif name == "joint" and run.experiment.data.features is None:
+            expected, remedy = "a section train.joint", "Add `joint: {}` to train, or --set train.joint={}."
         elif name == "trim":
             expected, found = "train.translate.trim, and a language model from elsewhere", "one of them not"
             remedy = "Its vocabulary is used as it is."

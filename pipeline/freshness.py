@@ -30,10 +30,14 @@ EXECUTION = frozenset(
         "backend",
         "decode_threads",
         "text",
+        "backbone_weights",
+        "dominance",
+        "frame_batch",
+        "gradient_checkpointing",
         "trim_text",
     }
 )
-"""Settings that decide how a stage runs, not what comes out; of a text file, the contents decide, not its path."""
+"""Settings that decide how a stage runs, not what comes out; of a file, the contents decide, not its path."""
 
 State = Literal["done", "stale", "missing"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from extract.errors import InputError
 from extract.fingerprint import digest
 from extract.index import SPLITS, Clip
 from pipeline.bars import Bars
+from pipeline.cards import write_cards
 from pipeline.freshness import deciding, sha256_of
 from pipeline.run import HELPED, Result, Run, Task, replacing
 from train.processes import process_rank
@@ -30,7 +32,7 @@ def lm_inputs(run: Run) -> Mapping[str, Any]:
     return {
         "train.lm": deciding(settings),
         **({"start_from files": model_digest(settings.start_from)} if settings and settings.start_from else {}),
-        "text": text_digest(settings.text if settings else None),
+        "text": file_digest(settings.text if settings else None),
         "language": run.dataset.entry.language,
     }
 
@@ -45,7 +47,7 @@ def run_lm(run: Run, task: Task) -> Result:
     from train.provenance import write_provenance
     from train.tokenizer import train_tokenizer
 
-    prepare_torch(run)
+    prepare_torch(run, "lm")
     settings = run.experiment.train.lm
     assert settings is not None
     documents, language = _documents(run, settings.text), run.dataset.entry.language
@@ -65,22 +67,43 @@ def run_lm(run: Run, task: Task) -> Result:
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
         write_provenance(new, stage="lm", inputs=task.inputs, sentences=len(lines))
-    _write_log(run, "lm", log)
+        write_cards(run, new)
+    write_log(run, "lm", log, task.checkpoints)
     said = f"{model.num_parameters() / 1e6:.1f} M parameters, {len(tokenizer)} pieces, {len(lines)} sentences"
     return Result([folder], sha256_of(folder / "provenance.json"), said)
 
 
 def visual_inputs(run: Run) -> Mapping[str, Any]:
-    train, encoder = run.experiment.train, run.experiment.encoder
+    train = run.experiment.train
     language_model = train.translate.language_model
     named = {"tokenizer": language_model, "tokenizer files": model_digest(language_model)}
+    return {
+        **pixel_inputs(run),
+        "train.visual": deciding(train.visual),
+        "text": file_digest(train.visual.warm_start.text if train.visual.warm_start else None),
+        **({} if train.trims else named),  # a trimmed one is the result of the stage before
+        "language": run.dataset.entry.language,
+    }
+
+
+def pixel_inputs(run: Run) -> dict[str, Any]:
+    """How an encoder begins, and what it sees."""
+    encoder = run.experiment.encoder
     return {
         "frames": deciding(run.experiment.frames),
         "encoder": deciding(encoder),
         "encoder.backbone": model_digest(encoder.backbone),
-        "train.visual": deciding(train.visual),
-        "text": text_digest(train.visual.warm_start.text if train.visual.warm_start else None),
-        **({} if train.trims else named),  # a trimmed one is the result of the stage before
+        "encoder.backbone_weights": file_digest(encoder.backbone_weights),
+    }
+
+
+def language_model_inputs(run: Run) -> dict[str, Any]:
+    """Which language model is fine-tuned, how it begins, and to which language."""
+    settings = run.experiment.train.translate
+    return {
+        "language model": settings.language_model,
+        "language model files": model_digest(settings.language_model),
+        "pretrained": settings.pretrained,
         "language": run.dataset.entry.language,
     }
 
@@ -90,13 +113,14 @@ def run_visual(run: Run, task: Task) -> Result:
     import torch
 
     from extract.provenance import weights_digest
+    from train.budget import all_passes, seconds_of
     from train.denoise import pretrain
     from train.language_model import build_mbart
     from train.provenance import write_provenance
     from train.tokenizer import load_tokenizer
     from train.visual import train_visual, with_states
 
-    prepare_torch(run)
+    prepare_torch(run, "visual")
     experiment, language = run.experiment, run.dataset.entry.language
     settings, bars = experiment.train.visual, task.bars
     trims = experiment.train.trims
@@ -109,10 +133,10 @@ def run_visual(run: Run, task: Task) -> Result:
         with bars.bar("Light-T warm start", "steps") as tick:
             log += pretrain(light_t, tokenizer, documents, settings.warm_start, task.checkpoints / "light_t", tick)
     pixels = run.pixels(training=True)
-    train, dev = (_readable(run, split, bars, pixels) for split in ("train", "dev"))
+    train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
     model, visual_log = train_visual(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
-        light_t=light_t, bars=bars.bar,
+        language_model=light_t, bars=bars.bar,
     )  # fmt: skip
     if process_rank() > 0:
         return HELPED
@@ -126,10 +150,12 @@ def run_visual(run: Run, task: Task) -> Result:
         model.save_pretrained(new_stage1)
         tokenizer.save_pretrained(new_stage1)
         write_provenance(new_stage1, **facts)
-    _write_log(run, "visual", log + visual_log)
+        write_cards(run, new_encoder, new_stage1)
+    write_log(run, "visual", log + visual_log, task.checkpoints / "generation")
     counts = [sum(weight.numel() for weight in part.parameters()) / 1e6 for part in (model.encoder, light_t)]
     said = f"encoder {counts[0]:.2f} M parameters, Light-T {counts[1]:.2f} M"
-    return Result([encoder, stage1], sha256_of(encoder / "provenance.json"), said)
+    figures = {"clip_passes": all_passes(visual_log), "seconds": seconds_of(log + visual_log)}
+    return Result([encoder, stage1], sha256_of(encoder / "provenance.json"), said, figures=figures)
 
 
 def finetune_inputs(run: Run) -> Mapping[str, Any]:
@@ -177,9 +203,9 @@ def run_finetune(run: Run, task: Task) -> Result:
     from train.provenance import write_provenance
     from train.translate import train_translate
 
-    prepare_torch(run)
+    prepare_torch(run, "finetune")
     settings = run.experiment.train.translate
-    language_model, tokenizer = _start_of_stage_2(run)
+    language_model, tokenizer = start_of_stage_2(run)
     train_store, dev_store = (FeatureStore.open(run.store(split)) for split in ("train", "dev"))
     train, dev = run.clips("train"), run.clips("dev")
     views = [view.name for view in run.experiment.extract.views]
@@ -198,18 +224,21 @@ def run_finetune(run: Run, task: Task) -> Result:
             shutil.copytree(done.updates, new / "lora")
         facts = {"features": train_store.fingerprint, "clips": done.clips, "left_out": done.left_out}
         write_provenance(new, stage="finetune", inputs=task.inputs, **facts)
-    _write_log(run, "finetune", done.log)
+        write_cards(run, new)
+    write_log(run, "finetune", done.log, task.checkpoints)
     said = f"{done.model.num_parameters() / 1e6:.1f} M parameters in {folder}"
     return Result([folder], sha256_of(folder / "provenance.json"), said)
 
 
-def prepare_torch(run: Run) -> None:
-    """Threads as the config says, and no bars or warnings of transformers between ours."""
+def prepare_torch(run: Run, stage: str = "") -> None:
+    """Threads as the config says, no bars or warnings of transformers between ours, and TensorBoard's files, where a
+    stage writes some, beside the other logs: checkpoints, where they would lie, go when the stage is done."""
     import torch
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.folder.absolute() / "logs" / "tensorboard" / stage)
     if run.experiment.train.threads:
         torch.set_num_threads(run.experiment.train.threads)
 
@@ -219,7 +248,7 @@ def _language_model(run: Run) -> str:
     return str(run.folder / "lm") if named == "lm" else named
 
 
-def _start_of_stage_2(run: Run) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def start_of_stage_2(run: Run) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Language model and tokenizer as fine-tuning begins with them."""
     from train.language_model import load_language_model
 
@@ -272,8 +301,8 @@ def model_digest(named: str | Mapping[str, Any]) -> str | None:
     return digest(found)
 
 
-def text_digest(text: str | None) -> str | None:
-    """Of a text file; None where there is none."""
+def file_digest(text: str | None) -> str | None:
+    """Of a file; None where there is none."""
     path = Path(text) if text else None
     return sha256_of(path) if path and path.is_file() else None
 
@@ -285,7 +314,7 @@ def _documents(run: Run, text: str | None) -> list[list[str]]:
     return read_documents(Path(text)) if text else [[clip.text] for clip in run.clips("train")]
 
 
-def _readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> list[Clip]:
+def readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> list[Clip]:
     """Clips whose frames are whole; says how many are not."""
     clips = run.clips(split)
     unpacked: Mapping[str, Any] = {} if isinstance(pixels, Path) else pixels.failures(split)
@@ -299,7 +328,12 @@ def _readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> 
     return whole
 
 
-def _write_log(run: Run, stage: str, log: Sequence[Mapping[str, float]]) -> None:
+def write_log(run: Run, stage: str, log: Sequence[Mapping[str, float]], checkpoints: Path) -> None:
+    """``logs/<stage>.json``, and ``logs/<stage>.dominance.parquet`` where the stage has a dominance probe."""
+    from train.dominance import collect, parts
+
     path = run.folder / "logs" / f"{stage}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(list(log), indent=1), encoding="utf-8")
+    if probes := parts(checkpoints):
+        collect(probes, path.with_name(f"{stage}.dominance.parquet"))

@@ -15,7 +15,9 @@ from pipeline.run import Result, Run, Stage, Task
 
 def with_pack(stages: list[Stage], settings: PackSettings) -> list[Stage]:
     """The stages, with packing before the first one that reads pixels; those that read packs need it."""
-    readers = ("extract",) if settings.frames == "sampled" else ("visual", "extract")
+    readers = (
+        ("extract", "joint_test") if settings.frames == "sampled" else ("visual", "extract", "joint", "joint_test")
+    )
     listed = [
         dataclasses.replace(stage, needs=(*stage.needs, "pack")) if stage.name in readers else stage for stage in stages
     ]

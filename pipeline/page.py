@@ -92,14 +92,16 @@ def _attentions(run: Run, predictions: Sequence[Prediction]) -> Mapping[str, Att
     from eval.attention import cross_attention
     from extract.store import FeatureStore
     from pipeline.learning import prepare_torch
-    from pipeline.stages import load_translator
+    from train.tokenizer import load_tokenizer
+    from train.translator import load_translator
 
     if not predictions:
         return {}
     prepare_torch(run)
     try:
         store = FeatureStore.open(run.store("test"))
-        model, tokenizer = load_translator(run, "translator")
+        folder = run.folder / "translator"
+        model, tokenizer = load_translator(folder), load_tokenizer(folder, run.dataset.entry.language)
         return cross_attention(model, tokenizer, store, {row.id: row.hypothesis for row in predictions})
     except (InputError, OSError):
         return {}

@@ -43,7 +43,7 @@ class Result:
 HELPED = Result([], None, "")
 """Of a process that computed its share of a training stage; process 0 writes what came out."""
 
-TRAINING = ("lm", "visual", "finetune")
+SHARED = ("lm", "visual", "finetune", "joint", "translate")
 """Stages that several processes can share, started by ``torchrun``."""
 
 
@@ -197,10 +197,11 @@ class Run:
             Clips that failed, over the stages up to the last that ran.
         """
         names = [stage.name for stage in stages]
-        if process_count() > 1 and only not in TRAINING:
-            raise InputError("torchrun", expected="one stage that trains: slt train lm, visual or translate",
+        if process_count() > 1 and only not in SHARED:
+            known = "slt train lm, visual, translate or joint, slt translate"
+            raise InputError("torchrun", expected=f"a command of one stage that can be shared: {known}",
                              found=only or "the whole pipeline",
-                             remedy="Start this without torchrun, and the training stages with it.")  # fmt: skip
+                             remedy="Start this without torchrun, and those with it.")  # fmt: skip
         if start is not None and start not in names:
             raise InputError("--from", expected="a stage", found=repr(start), remedy=suggestion(start, names))
         first = names.index(only or start or names[0])

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from extract.index import SCHEMA, SPLITS
 from pipeline.bars import follow, follow_looks
+from pipeline.cards import rewrite_cards
 from pipeline.config import Experiment
 from pipeline.freshness import deciding, sha256_of
+from pipeline.joint import with_joint
 from pipeline.learning import (
     finetune_inputs,
     given_features,
@@ -21,7 +23,7 @@ from pipeline.learning import (
     visual_inputs,
 )
 from pipeline.packing import with_pack
-from pipeline.run import Result, Run, Stage, Task
+from pipeline.run import HELPED, Result, Run, Stage, Task
 from pipeline.trimming import run_trim, trim_inputs
 
 if TYPE_CHECKING:
@@ -32,8 +34,14 @@ FROM_PIXELS = ("pack", "visual", "extract")
 
 
 def rows(experiment: Experiment) -> tuple[str, ...]:
-    """What is translated and scored: with features from elsewhere there is no stage 1."""
+    """What is translated from features: with those from elsewhere there is no stage 1."""
     return ROWS if experiment.data.features is None else ROWS[1:]
+
+
+def scored_rows(experiment: Experiment) -> tuple[str, ...]:
+    """What is scored: the rows from features, and the joint baseline where there is one."""
+    joint = experiment.train.joint is not None and experiment.data.features is None
+    return (*rows(experiment), "joint") if joint else rows(experiment)
 
 
 def stages(experiment: Experiment) -> list[Stage]:
@@ -60,6 +68,8 @@ def stages(experiment: Experiment) -> list[Stage]:
     if trims:
         about = "the pieces that the text needs, of the language model's tokenizer"
         listed.insert(1, Stage("trim", about, ("index",), trim_inputs, run_trim))
+    if experiment.train.joint is not None and experiment.data.features is None:
+        listed = with_joint(listed, own or trims, experiment.train.joint)
     if experiment.pack.enabled:
         listed = with_pack(listed, experiment.pack)
     if experiment.data.features is not None:
@@ -185,6 +195,8 @@ def run_translate(run: Run, task: Task) -> Result:
     from eval.translate import text_prior, translatable, translate_split
     from extract.store import FeatureStore
     from train.processes import process_rank
+    from train.tokenizer import load_tokenizer
+    from train.translator import load_translator
 
     prepare_torch(run)
     settings = run.experiment.train.translate
@@ -192,7 +204,8 @@ def run_translate(run: Run, task: Task) -> Result:
     options = {"beams": settings.beams, "max_length": settings.max_length}
     paths = {row: run.folder / "predictions" / f"{row}.jsonl" for row in rows(run.experiment)}
     for row, path in paths.items():
-        model, tokenizer = load_translator(run, "stage1" if row == "stage1" else "translator")
+        folder = run.folder / ("stage1" if row == "stage1" else "translator")
+        model, tokenizer = load_translator(folder), load_tokenizer(folder, run.dataset.entry.language)
         if row == "stage1":
             _require_own(run, store)
             model.reads = store.provenance["features"]
@@ -207,7 +220,7 @@ def run_translate(run: Run, task: Task) -> Result:
         if process_rank() == 0:
             write_predictions(path, predictions)
     if process_rank() > 0:
-        return Result([], None, "")  # of a process that translated its share
+        return HELPED
     absent = len(clips) - len(translatable(model, store, clips))
     said = f"{len(clips)} clips, beam {settings.beams}"
     said += (
@@ -234,7 +247,7 @@ def run_score(run: Run, task: Task) -> Result:
     references = {clip.id: clip.text for clip in clips}
     found = {
         row: complete(read_predictions(run.folder / "predictions" / f"{row}.jsonl"), references)
-        for row in rows(run.experiment)
+        for row in scored_rows(run.experiment)
     }
     systems = [row for row in found if row not in CONTROLS]
     results = score_rows(
@@ -242,6 +255,7 @@ def run_score(run: Run, task: Task) -> Result:
         language=run.dataset.entry.language, corpus=Corpus.of(clips, ClipIndex(run.index, "train")),
     )  # fmt: skip
     paths = results.write(run.folder)
+    rewrite_cards(run, {row: measured.model_dump() for row, measured in results.scores.items()})
     said = f"BLEU-4 of stage 2: {results.scores['stage2'].bleu4:.2f} in {paths[0]}"
     if grounding := results.comparison.grounding:
         said += f"; {grounding.difference:+.2f} of it owed to the video"
@@ -256,19 +270,8 @@ def run_report(run: Run, task: Task) -> Result:
     """``report.html``."""
     from pipeline.page import write_page
 
-    path = write_page(run, rows(run.experiment), [stage.name for stage in stages(run.experiment)])
+    path = write_page(run, scored_rows(run.experiment), [stage.name for stage in stages(run.experiment)])
     return Result([path], sha256_of(path), f"{path}")
-
-
-def load_translator(run: Run, name: str) -> tuple[Any, Any]:
-    """A trained translator of the experiment, ``stage1`` or ``translator``, and its tokenizer."""
-    import torch
-
-    from train.tokenizer import load_tokenizer
-    from train.translator import SignTranslator
-
-    model = SignTranslator.from_pretrained(run.folder / name).to("cuda" if torch.cuda.is_available() else "cpu")
-    return model.eval(), load_tokenizer(run.folder / name, run.dataset.entry.language)
 
 
 def _require_own(run: Run, store: FeatureStore) -> None:

@@ -11,7 +11,7 @@ import typer
 from extract.errors import InputError
 from pipeline.arguments import AsJson
 from pipeline.freshness import sha256_of
-from pipeline.learning import model_digest, named_by, text_digest
+from pipeline.learning import file_digest, model_digest, named_by
 from pipeline.printing import print_json
 from pipeline.run import Result, Run, Task, replacing
 
@@ -21,7 +21,7 @@ def trim_inputs(run: Run) -> Mapping[str, Any]:
     return {
         "language model": train.foreign,
         "language model files": model_digest(train.foreign) if train.foreign else None,
-        "texts": [text_digest(text) for text in _texts(run)],
+        "texts": [file_digest(text) for text in _texts(run)],
         "language": run.dataset.entry.language,
     }
 

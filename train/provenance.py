@@ -20,7 +20,7 @@ def write_provenance(folder: Path, **facts: Any) -> None:
         "files": {
             path.relative_to(folder).as_posix(): _sha256(path)
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != FILE
+            if path.is_file() and path.name not in (FILE, "README.md")  # the card is written again with scores
         },
         "versions": versions(),
     }

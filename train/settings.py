@@ -83,6 +83,8 @@ class TrainingSettings(Settings):
     """Refuse before the first step what the estimate says cannot fit into memory."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that prepare batches; 0: the training process itself."""
+    dominance: bool = False
+    """Log the norms of gradients, parameters and updates of each part of the model, as the paper's Figure 2 does."""
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainingSettings:
@@ -120,27 +122,99 @@ class DenoisingSettings(TrainingSettings):
     batch_size: Positive = 64
 
 
-class VisualSettings(TrainingSettings):
+class WarpSettings(Settings):
+    """Augmentation of stage 1's frames, drawn once per clip and epoch and the same for all its frames [?, the values of
+    GFSLT-VLP, Zhou et al., ICCV 2023; the random crop is there in any case]."""
+
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Of each of the three that follow."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
+    """Degrees, either way, at most."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Relative, either way, at most, around the middle. GFSLT-VLP's code scales before it resizes to a square, which
+    undoes it; here it stays."""
+    translation: Annotated[float, Field(ge=0)] = 10.0
+    """Pixels of the resized frame, in each direction, at most; GFSLT-VLP's are those of the original one."""
+
+
+class PixelSettings(TrainingSettings):
+    """What learns from pixels: stage 1, and the joint baseline."""
+
+    label_smoothing: Smoothing = 0.2
+    """[P]"""
+    adapter: AdapterSettings = AdapterSettings()
+    max_length: Positive = 128
+    """Pieces of a translation, at most [?]."""
+    warp: WarpSettings | None = None
+    """Augmentation; ``{}`` has the values of GFSLT-VLP, None only the random crop and sampling. On in the recipes."""
+    gradient_checkpointing: bool = False
+    """Of the backbone, a ResNet, and of the language model: keep each layer's input only, and compute the rest again in
+    the backward pass. The same gradients."""
+    frame_batch: Positive | None = None
+    """Frames that the backbone computes at a time, with the same gradients, in less memory and more time
+    (docs/decisions/frames-by-pieces.md); None: those of the whole batch."""
+    batch_norm: Literal["batch", "running"] = "batch"
+    """What the backbone's BatchNorm uses in training: the statistics of the batch's frames [?], or its own running
+    statistics, which then stay those of the pre-trained weights."""
+    warmup: WarmupSettings | None = None
+    """Bag-of-words warm-up of the encoder; None in the paper's recipe."""
+    bag_of_words: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the same loss during text generation; 0 in the paper's recipe."""
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the decoder's input pieces that are masked in training, so that it must look at the clip (Bowman et al.,
+    CoNLL 2016); 0 in the paper's recipe."""
+    contrastive: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of a contrastive loss between clips and sentences (GFSLT-VLP); 0 in the paper's recipe."""
+
+    @model_validator(mode="after")
+    def _one_saving(self) -> PixelSettings:
+        if self.gradient_checkpointing and self.frame_batch is not None:
+            raise ValueError("gradient_checkpointing and frame_batch both compute the backbone again: give one")
+        return self
+
+
+class VisualSettings(PixelSettings):
     """Stage 1, visual initialing: video-grounded text generation."""
 
     optimizer: Literal["adamw", "sgd"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     epochs: Annotated[float, Field(gt=0)] | None = 75
     batch_size: Positive = 8
-    label_smoothing: Smoothing = 0.2
-    """[P]"""
     light_t: TransformerSettings = TransformerSettings()
     """3 + 3 layers, 8 heads, d 512, FFN 2048 [P]."""
-    adapter: AdapterSettings = AdapterSettings()
-    max_length: Positive = 128
-    """Pieces of a translation, at most [?]."""
-    warmup: WarmupSettings | None = None
-    """Bag-of-words warm-up of the encoder; None in the paper's recipe."""
-    bag_of_words: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the same loss during text generation; 0 in the paper's recipe."""
     warm_start: DenoisingSettings | None = None
     """Denoising pre-training of Light-T before it meets the video, so that useful gradients reach the encoder at
     once; None in the paper's recipe."""
+
+
+class JointSettings(PixelSettings):
+    """The joint baseline (table 4): encoder, adapter and language model learn end to end from pixels; the paper
+    gives no recipe of it [?]. Without steps and epochs it gets what the factorised run was given."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    """Of the language model, as in stage 2."""
+    adapter_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    encoder_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Positive = 8
+    start: Literal["new", "stage1"] = "new"
+    """The encoder's weights: as stage 1 begins, or as stage 1 left them (the paper's freezing table)."""
+    freeze_backbone: bool = False
+    """The backbone stays as it is; temporal module, adapter and language model learn. With ``start: new`` that is table
+    5's stage 2 only."""
+    budget: Literal["clips", "seconds"] | None = None
+    """What is matched: clips that training sees, of stage 1 and stage 2 together, or wall-clock seconds of stage 1,
+    extraction and stage 2. With steps or epochs there is none; else ``clips``."""
+    amount: Annotated[float, Field(gt=0)] | None = None
+    """Of the budget; default: what the finished stages of this experiment took."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> JointSettings:
+        lengths = [self.steps, self.epochs, self.budget]
+        if sum(length is not None for length in lengths) > 1:
+            raise ValueError("give one of steps, epochs and budget")
+        if self.amount is not None and self.budget is None:
+            raise ValueError("amount is that of a budget: clips or seconds")
+        return self
 
 
 class LanguageModelSettings(DenoisingSettings):
@@ -225,6 +299,8 @@ class TrainSettings(Settings):
     visual: VisualSettings = VisualSettings()
     lm: LanguageModelSettings | None = None
     translate: TranslateSettings = TranslateSettings()
+    joint: JointSettings | None = None
+    """The joint baseline, as further stages; None: without."""
     threads: Positive | None = None
     """Torch threads of the training process; default: torch's own choice."""
 

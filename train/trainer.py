@@ -29,6 +29,7 @@ from extract.errors import InputError, suggestion
 from train.batches import LengthBatches
 from train.callbacks import EpochCallback, PatienceCallback, Report, ReportCallback, looks_since_best
 from train.device import require_precision
+from train.dominance import DominanceProbe
 from train.memory import estimate
 from train.plan import plan
 from train.processes import process_count, process_rank
@@ -72,6 +73,14 @@ class RateGroupTrainer(Trainer):
         self.log({**metrics, "eval_seconds": time.monotonic() - started})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        # transformers has no event between the backward pass and clipping.
+        scaler = self.accelerator.scaler
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, DominanceProbe):
+                callback.before_clipping(self.state.global_step, scaler.get_scale() if scaler is not None else 1.0)
+        return super()._clip_grad_norm(model)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -152,6 +161,7 @@ def fit(
     arguments = _arguments(settings, work, selecting=dev is not None and settings.evaluate_every is not None)
     _announce(model, settings, batches, train, collate, arguments.device, say)
     patience = [PatienceCallback(settings.patience)] if settings.patience else []
+    probes = [DominanceProbe(work)] if settings.dominance else []
     trainer = RateGroupTrainer(
         model=model,
         args=arguments,
@@ -159,7 +169,7 @@ def fit(
         eval_dataset=dev if arguments.load_best_model_at_end else None,
         data_collator=collate,
         processing_class=tokenizer,
-        callbacks=[EpochCallback(train, batches), ReportCallback(report), *patience, *callbacks],
+        callbacks=[EpochCallback(train, batches), ReportCallback(report), *patience, *probes, *callbacks],
         settings=settings,
         rates=rates or {},
         batches=batches,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, Pr
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from extract.encoder import VisualEncoder, VisualEncoderConfig
+from extract.errors import InputError
 from extract.settings import Level
 from extract.states import SignAdapter, embedding_scale
 from train.settings import AdapterSettings
@@ -157,7 +159,7 @@ class SignTranslator(PreTrainedModel):
         """The part of ``forward`` after the encoder."""
         embeds, mask = self.embed(features, lengths)
         # Not `labels=`: the language model would compute a loss of its own, without smoothing, over all pieces.
-        shifted = self.language_model.prepare_decoder_input_ids_from_labels(labels)
+        shifted = self.decoder_inputs(labels)
         output = self.language_model(
             inputs_embeds=embeds, attention_mask=mask, decoder_input_ids=shifted, use_cache=False
         )
@@ -165,7 +167,13 @@ class SignTranslator(PreTrainedModel):
             output.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=self.label_smoothing, reduction="sum"
         )
         loss = total / ((labels >= 0).sum() if pieces is None else pieces)
-        return Seq2SeqLMOutput(loss=loss, logits=output.logits)
+        states = output.encoder_last_hidden_state
+        return Seq2SeqLMOutput(loss=loss, logits=output.logits, encoder_last_hidden_state=states)
+
+    def decoder_inputs(self, labels: Tensor) -> Tensor:
+        """(B, L) what the decoder has written before each target piece."""
+        shifted: Tensor = self.language_model.prepare_decoder_input_ids_from_labels(labels)
+        return shifted
 
     @torch.no_grad()
     def generate(
@@ -190,6 +198,26 @@ class SignTranslator(PreTrainedModel):
         settings = copy.deepcopy(self.language_model.generation_config)
         rest = settings.update(**options)  # what is left over is no setting of the search
         return self.language_model.generate(**given, attention_mask=mask, generation_config=settings, **rest)
+
+
+def load_translator(folder: Path) -> SignTranslator:
+    """The translator of a trained directory, in evaluation mode, on the GPU where there is one.
+
+    Raises:
+        InputError: there is none, or weights are absent, too many or of another shape.
+    """
+    remedy = "Train it again, or check the path."
+    try:
+        model, report = SignTranslator.from_pretrained(folder, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(folder, expected="a translator directory", found=str(error).splitlines()[0][:200],
+                         remedy=remedy) from error  # fmt: skip
+    # Weights that are not in the file would be drawn at random, with no more than a log line.
+    wrong = [key for what in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in report[what]]
+    if wrong:
+        raise InputError(folder, expected="the weights of its configuration",
+                         found=f"{len(wrong)} that do not fit, e.g. {wrong[0]}", remedy=remedy)  # fmt: skip
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def _padded(packed: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:

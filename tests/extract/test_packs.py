@@ -38,6 +38,7 @@ from extract.settings import EncoderSettings, ExtractSettings, FrameSettings, Pa
 from extract.store import FeatureStore
 from extract.tally import FailureRateError
 from train.clips import ClipDataset, collate_clips
+from train.settings import WarpSettings
 
 REPOSITORY = Path(__file__).parents[2]
 FRAMES = FrameSettings(resize=32, crop=28)
@@ -144,7 +145,7 @@ def test_other_sampling_crop_and_normalisation_share_a_pack(packs: Path, root: P
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_dataloader_workers(packs: Path, root: Path, clips: list[Clip], context: str) -> None:
     def batches(source: Path | PackedFrames, **options: object) -> list[torch.Tensor]:
-        data = ClipDataset(source, clips, [[1]] * len(clips), FRAMES, random=True, seed=5)
+        data = ClipDataset(source, clips, [[1]] * len(clips), FRAMES, random=True, seed=5, warp=WarpSettings())
         data.set_epoch(2)
         return [b["frames"] for b in DataLoader(data, batch_size=3, collate_fn=collate_clips, **options)]
 

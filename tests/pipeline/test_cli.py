@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from extract.store import FeatureStore
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
@@ -208,6 +209,75 @@ def test_a_killed_run_goes_on(tmp_path: Path, finished: Path) -> None:
     assert json.loads((out / "scores.json").read_text()) == json.loads((finished / "scores.json").read_text())
 
 
+def test_the_joint_baseline_is_a_row_of_its_own(copy: Path) -> None:
+    """Budgeted by what the factorised run saw; a clip that a worker cannot read is one line."""
+    joint = ["--set", "train.joint={batch_size: 8, dominance: true, workers: 1, encoder_learning_rate: 1.0e-3}"]
+    out = ["--out", copy, *places(copy / "corpus")]
+    image = next((copy / "corpus").glob(f"{DATASET_FOLDER}/features/*/train/*/images0001.png"))
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-20])
+    damaged = slt("train", "joint", "tiny", *out, *joint, "--set", "frames.keep_every=1", code=2)
+    assert f"error: decode: {image.parent}" in damaged.stderr
+    assert "Traceback" not in damaged.stderr
+    image.write_bytes(whole)
+    done = slt("run", "tiny", *out, *joint, "--json")
+    assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior", "joint"]
+    assert done.stderr.count("up to date") == 6
+    record = json.loads((copy / "state/joint.json").read_text())
+    spent = json.loads((copy / "state/visual.json").read_text())["figures"]["clip_passes"]
+    log = json.loads((copy / "logs/finetune.json").read_text())
+    clips = json.loads((copy / "translator/provenance.json").read_text())["clips"]
+    spent += clips * next(entry["epoch"] for entry in log if "train_runtime" in entry)
+    assert abs(record["figures"]["clip_passes"] - spent) <= 8
+    assert (copy / "logs/joint.dominance.parquet").is_file()
+    card = (copy / "joint/README.md").read_text()
+    scores = json.loads((copy / "scores.json").read_text())
+    assert f"| joint | {scores['joint']['bleu1']:.2f} |" in card
+    assert "joint" in (copy / "report.html").read_text()
+    assert slt("run", "tiny", *out, *joint, "--json").stderr.count("up to date") == 10
+
+
+def test_cards_tell_data_recipe_scores_and_hashes(finished: Path) -> None:
+    scores = json.loads((finished / "scores.json").read_text())
+    for name in ("lm", "encoder", "stage1", "translator"):
+        card = (finished / name / "README.md").read_text()
+        record = json.loads((finished / name / "provenance.json").read_text())
+        head = yaml.safe_load(card.split("---\n")[1])
+        assert (head["language"], head["license_name"]) == ("de", "Apache-2.0")
+        assert record["files"]["model.safetensors"] in card
+        assert "README.md" not in record["files"]
+        assert "## Intended use" in card
+        assert "## Limits" in card
+        assert str(finished) not in card
+        yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+        assert {path.suffix for path in (finished / name).iterdir()} <= {".json", ".safetensors", ".md", ".model"}
+    card = (finished / "translator/README.md").read_text()
+    assert scores["stage2"]["signature"] in card
+    assert f"| {scores['stage2']['bleu4']:.2f} | {scores['stage2']['rouge']:.2f} | 12 |" in card
+
+
+def test_trained_directories_load_with_the_import_alone_and_never_unpickle(finished: Path) -> None:
+    code = """
+import pickle, sys, torch
+def refuse(*_, **__): raise RuntimeError("unpickled")
+pickle.load = pickle.loads = torch.load = refuse
+class Refusing(pickle.Unpickler):
+    def load(self): refuse()
+pickle.Unpickler = Refusing
+from pathlib import Path
+root = Path(sys.argv[1])
+from extract.encoder import VisualEncoder
+from train.translator import SignTranslator
+encoder = VisualEncoder.from_pretrained(root / "encoder").eval()
+features, lengths = encoder(torch.zeros(5, 3, 32, 32, dtype=torch.uint8), [5])
+for name in ("stage1", "translator"):
+    model = SignTranslator.from_pretrained(root / name).eval()
+    print(model.generate(features=features, lengths=torch.tensor(lengths), num_beams=2, max_new_tokens=4).shape[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(finished)], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["1", "1"], done.stderr
+
+
 def test_clips_that_fail_are_counted_and_exit_code_3(tmp_path: Path, finished: Path) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     folder = next((out / "corpus").glob(f"{DATASET_FOLDER}/features/*/test/*"))
@@ -319,6 +389,7 @@ def test_score_of_a_config_prints_every_table(finished: Path) -> None:
         (["run", "tiny", "--set", "data.root=/nowhere/to/be/found"], "/nowhere/to/be/found, which does not exist"),
         (["run", "tinny"], "Did you mean 'tiny'"),
         (["train", "lm", "phoenix14t"], "expected a section train.lm, found none"),
+        (["train", "joint", "tiny"], "expected a section train.joint, found none. Add `joint: {}` to train"),
         (["run", "tiny", "--set", "train.visual.stepz=3"], "Did you mean 'steps'"),
         (["demo", "--preset", "huge"], "expected"),
         (["features", "info", "nowhere.zarr"], "expected a feature store, found none"),

@@ -8,6 +8,7 @@ import yaml
 from extract.errors import InputError
 from pipeline.config import SHIPPED, ConfigError, load_config, write_config
 from pipeline.freshness import deciding
+from train.settings import WarpSettings
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
@@ -32,6 +33,8 @@ def test_paper_recipe_has_the_papers_values() -> None:
         2048,
     )
     assert (visual.warmup, visual.bag_of_words, visual.warm_start) == (None, 0, None)
+    assert (visual.word_dropout, visual.contrastive, visual.batch_norm) == (0, 0, "batch")
+    assert visual.warp == WarpSettings(probability=0.5, rotation=30, scale=0.2, translation=10)
     assert translate.language_model == "facebook/mbart-large-cc25"
     assert (translate.trim, translate.pretrained) == (True, True)
     assert (translate.learning_rate, translate.adapter_learning_rate) == (1e-5, 1e-3)
@@ -68,6 +71,13 @@ def test_all_errors_at_once_with_suggestions(tmp_path: Path) -> None:
         ({"encoder": {"temporal": [{"kernel": 4}]}}, "kernel must be odd"),
         ({"train": {"visual": {"light_t": {"d_model": 30}}}}, "d_model (30) is not a multiple of heads (8)"),
         ({"train": {"visual": {"steps": 5}}}, "give one of steps and epochs"),
+        (
+            {"train": {"visual": {"gradient_checkpointing": True, "frame_batch": 9}}},
+            "compute the backbone again: give one",
+        ),
+        ({"train": {"joint": {"steps": 5, "budget": "clips"}}}, "give one of steps, epochs and budget"),
+        ({"train": {"joint": {"amount": 5}}}, "amount is that of a budget"),
+        ({"encoder": {"backbone_weights": "x.pth"}}, "backbone_weights fill a backbone that is given by its fields"),
         ({"train": {"translate": {"language_model": "lm"}}}, "exactly when there is a section lm"),
         ({"data": {}}, "data.dataset: expected a value"),
     ],

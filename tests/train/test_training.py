@@ -180,6 +180,7 @@ def test_stage_1_with_every_option(tiny_dataset: object, tiny_index: object, tmp
     tokenizer = train_tokenizer([clip.text for clip in train], 200, "de_DE")
     settings = VisualSettings.model_validate(
         {"steps": 2, "epochs": None, "batch_size": 4, "evaluate_every": 2, "max_length": 8, "bag_of_words": 0.1,
+         "contrastive": 0.1, "word_dropout": 0.2, "warp": {}, "gradient_checkpointing": True, "dominance": True,
          "warmup": {"steps": 2, "batch_size": 4}}
     )  # fmt: skip
     backbone = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 16],
@@ -196,13 +197,14 @@ def test_stage_1_with_every_option(tiny_dataset: object, tiny_index: object, tmp
         light_t = build_mbart(SIZE, tokenizer, "de_DE")
         return train_visual(
             root, train, dev, EncoderSettings(backbone=backbone, width=8), FrameSettings(resize=36, crop=32), settings,
-            tokenizer, tmp_path / work, light_t=light_t, bars=bars,
+            tokenizer, tmp_path / work, language_model=light_t, bars=bars,
         )  # fmt: skip
 
     model, log = run("a")
     assert phases == ["encoder warm-up", "visual initialing"]
     assert type(model) is SignTranslator
-    assert not any("spotter" in name for name in model.state_dict())
+    assert not any("spotter" in name or "contrast" in name for name in model.state_dict())
+    assert list((tmp_path / "a/generation").glob("dominance-*.parquet"))
     assert any("eval_bleu4" in entry for entry in log)
     again, _ = run("b")
     for name, value in model.state_dict().items():
