@@ -13,7 +13,8 @@ from pipeline.arguments import AsJson
 from pipeline.freshness import sha256_of
 from pipeline.learning import file_digest, model_digest, named_by
 from pipeline.printing import print_json
-from pipeline.run import Result, Run, Task, replacing
+from pipeline.run import HELPED, Result, Run, Task, replacing
+from train.processes import process_rank
 
 
 def trim_inputs(run: Run) -> Mapping[str, Any]:
@@ -36,6 +37,8 @@ def run_trim(run: Run, task: Task) -> Result:
     from train.tokenizer import load_tokenizer
     from train.trimming import KEPT, trim_tokenizer
 
+    if process_rank() > 0:
+        return HELPED
     name, where, language = run.experiment.train.foreign, named_by(run), run.dataset.entry.language
     assert name is not None
     lines = [clip.text for clip in run.clips("train")] + _lines(_texts(run))
