@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extract.index import SPLITS
-
 if TYPE_CHECKING:
     from pipeline.run import Run
 
@@ -27,6 +25,7 @@ def write_cards(run: Run, *folders: Path, scores: Mapping[str, Mapping[str, Any]
     Args:
         scores: row name to its score, of all rows; None before anything is scored.
     """
+    from extract.index import SPLITS
     from train.card import write_card
 
     entry, experiment = run.dataset.entry, run.experiment

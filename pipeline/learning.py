@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from extract.errors import InputError
 from extract.fingerprint import digest
-from extract.index import SPLITS, Clip
 from pipeline.bars import Bars
 from pipeline.cards import write_cards
 from pipeline.freshness import deciding, sha256_of
@@ -22,6 +21,7 @@ from train.processes import process_rank
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from extract.index import Clip
     from extract.packed import PackedFrames
 
 _END_BYTES = 2**20
@@ -178,6 +178,7 @@ def given_features(run: Run) -> dict[str, Any]:
     given = run.experiment.data.features
     if given is None:
         return {}
+    from extract.index import SPLITS
     from extract.store import FeatureStore
 
     try:

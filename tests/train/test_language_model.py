@@ -163,8 +163,8 @@ def test_stage_2_learns_with_mt5(small_mt5: Path, tmp_path: Path) -> None:
         steps=6, epochs=None, evaluate_every=3, max_length=8, learning_rate=3e-3, batch_size=5, precision="fp32"
     )
     language_model, tokenizer = load_language_model(small_mt5, "de_DE")
-    _, log = train_translate(train, dev, clips, clips, settings, language_model, tokenizer, tmp_path / "work")
-    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    done = train_translate(train, dev, clips, clips, settings, language_model, tokenizer, tmp_path / "work")
+    losses = [entry["eval_loss"] for entry in done.log if "eval_loss" in entry]
     assert losses[1] < losses[0]
 
 
