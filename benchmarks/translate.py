@@ -257,6 +257,8 @@ def batching(pipe: Connection, way: str) -> None:
     batches = list(LengthBatches(lengths, CLIPS, budget)) if way == "buckets" else random
     real = sum(sum(pair) for pair in lengths)
     padded = sum(len(b) * (max(lengths[i][0] for i in b) + max(lengths[i][1] for i in b)) for b in batches)
+    if way == "longest":
+        padded = sum(longest) * len(lengths)
 
     def step() -> None:
         for places in batches:
@@ -577,7 +579,7 @@ def main() -> None:
         whole.wanted |= found.wanted
         report = {
             "title": "Fine-tuning on cached features",
-            "command": "python benchmarks/translate.py",
+            "command": "python benchmarks/translate.py" + (", sections one by one (--only)" if kept else ""),
             "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
             "rounds": options.rounds,
