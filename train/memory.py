@@ -31,15 +31,20 @@ class Memory:
     gradients: int
     optimiser: int
     activations: int
-    """What the forward pass of the largest batch keeps, and what the backward pass adds at its start."""
+    """What the forward pass of the largest batch keeps, and what the backward pass adds at its start: gradients of the
+    loss and of the output layer."""
+    largest: int
+    """Gradient of one parameter, as a rule the embedding's."""
     accumulated: bool
     """Gradients are there while the next batch goes forward: with accumulation, or several processes' buffers."""
 
     @property
     def peak(self) -> int:
-        """In one batch per step, gradients grow while activations go."""
-        moving = self.gradients + self.activations if self.accumulated else max(self.gradients, self.activations)
-        return self.weights + self.optimiser + moving
+        """In one batch per step, gradients grow while activations go; the embedding's is made a second time at the end,
+        to be added to that of the output layer."""
+        grown = self.gradients + self.largest
+        moving = self.gradients + self.activations if self.accumulated else self.activations
+        return self.weights + self.optimiser + max(grown, moving)
 
     def __str__(self) -> str:
         parts = {name: getattr(self, name) for name in ("weights", "gradients", "optimiser", "activations")}
@@ -73,24 +78,21 @@ def estimate(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = sum(_bytes(parameter) for parameter in trained)
     states = {"adamw": 2, "sgd": int(settings.momentum > 0)}[settings.optimizer]
+    largest = max((_bytes(parameter) for parameter in trained), default=0)
     kept = [_activations(model, settings, batch_of(n)) for n in (1, 2)]
     per_clip = kept[1] - kept[0]
     return Memory(
         weights=sum(_bytes(one) for one in [*model.parameters(), *model.buffers()]),
         gradients=gradients * (2 if processes > 1 else 1),
         optimiser=states * gradients,
-        activations=max(0, kept[0] - per_clip) + per_clip * clips + _largest_gradient(trained),
+        activations=max(0, kept[0] - per_clip) + per_clip * clips + largest,
+        largest=largest,
         accumulated=settings.accumulate > 1 or processes > 1,
     )
 
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def _largest_gradient(trained: list[nn.Parameter]) -> int:
-    """The embedding's, as a rule: that of the output layer is there when the backward pass has hardly begun."""
-    return max((_bytes(parameter) for parameter in trained), default=0)
 
 
 def _activations(model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Tensor]) -> int:
