@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from extract.errors import InputError
+from extract.hub import load_pretrained
 from extract.settings import EncoderSettings, FrameSettings
 from extract.states import StateEncoder
 
@@ -133,14 +134,9 @@ class VisualEncoder(PreTrainedModel):
         """
         pretrained: PreTrainedModel | None = None
         if isinstance(encoder.backbone, str):
-            try:
-                pretrained = AutoModel.from_pretrained(encoder.backbone)
-            except OSError as error:
-                raise InputError(
-                    f"encoder.backbone = {encoder.backbone}", expected="a model folder or a cached hub model",
-                    found="neither",
-                    remedy=f"Fetch it once where there is a network: `hf download {encoder.backbone}`.",
-                ) from error  # fmt: skip
+            pretrained = load_pretrained(
+                AutoModel.from_pretrained, encoder.backbone, "encoder.backbone", "a vision backbone of transformers"
+            )
             backbone = pretrained.config.to_diff_dict() | {"model_type": pretrained.config.model_type}
         else:
             backbone = dict(encoder.backbone)

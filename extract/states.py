@@ -15,7 +15,7 @@ class SignAdapter(nn.Module):
 
     mBART multiplies its word embeddings by sqrt(d_model) where they are looked up; embeddings that are handed in
     bypass that. The adapter takes the place of the word embedding, so its output is scaled alike; positions and
-    layer norm of the transformer follow.
+    layer norm of the transformer follow. See docs/decisions/adapter-scale.md.
     """
 
     def __init__(self, width: int, hidden: int, d_model: int, activation: str, scale: float) -> None:
@@ -24,6 +24,14 @@ class SignAdapter(nn.Module):
         self.activation = {"relu": nn.ReLU, "gelu": nn.GELU}[activation]()
         self.output = nn.Linear(hidden, d_model)
         self.scale = scale
+
+    def start_like(self, embedding: Tensor) -> None:
+        """New weights, whose output is about as large as the scaled word embeddings are: for features of mean square
+        one, the standard deviation of a (V, d_model) table times the scale."""
+        for layer in (self.hidden, self.output):
+            nn.init.zeros_(layer.bias)
+        nn.init.kaiming_normal_(self.hidden.weight, nonlinearity="relu")  # keeps the mean square
+        nn.init.normal_(self.output.weight, std=float(embedding.std()) / math.sqrt(self.output.in_features))
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., width) to (..., d_model)."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from extract.errors import InputError, SltError, suggestion
-from pipeline import data, features, grounding, score
+from pipeline import data, features, grounding, score, trimming
 from pipeline.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
 from pipeline.printing import print_json, show_scores, show_states
@@ -23,6 +23,7 @@ train_app = typer.Typer(help="Train one stage.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(features.app, name="features")
 app.add_typer(data.app, name="data")
+app.command()(trimming.trim)
 
 SOME_FAILED = 3
 
@@ -91,7 +92,8 @@ def _stage_command(group: typer.Typer, name: str, stage: str, about: str) -> Non
 
 
 _stage_command(app, "index", "index", "Which clips there are: annotations to the clip index (Parquet).")
-_stage_command(train_app, "lm", "lm", "Denoising pre-training of a small language model on plain text.")
+_stage_command(train_app, "trim", "trim", "The tokenizer's pieces that the train split needs, for both stages.")
+_stage_command(train_app, "lm", "lm", "Denoising on plain text: of a small language model, or a pre-trained one.")
 _stage_command(train_app, "visual", "visual", "Stage 1, visual initialing: encoder and Light-T from pixels.")
 _stage_command(train_app, "translate", "finetune", "Stage 2, LLM fine-tuning on cached features only.")
 _stage_command(app, "translate", "translate", "Translate the test split by both stages, and the sanity rows.")
@@ -211,6 +213,9 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
         remedy = "It uses a language model by name: there is nothing to train."
         if name == "pack" and run.experiment.data.features is None:
             expected, found, remedy = "pack.enabled = true", "false", "Set it in the config, or with --set."
+        elif name == "trim":
+            expected, found = "train.translate.trim, and a language model from elsewhere", "one of them not"
+            remedy = "Its vocabulary is used as it is."
         elif name != "lm":
             expected, found = f"a stage {name}", f"data.features = {run.experiment.data.features}"
             remedy = "Its features are given: there is nothing to learn or extract from pixels."

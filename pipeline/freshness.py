@@ -30,6 +30,7 @@ EXECUTION = frozenset(
         "backend",
         "decode_threads",
         "text",
+        "trim_text",
     }
 )
 """Settings that decide how a stage runs, not what comes out; of a text file, the contents decide, not its path."""

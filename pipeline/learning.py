@@ -16,9 +16,10 @@ from pipeline.bars import Bars
 from pipeline.freshness import deciding, sha256_of
 from pipeline.run import HELPED, Result, Run, Task, replacing
 from train.processes import process_rank
-from train.settings import DenoisingSettings
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from extract.packed import PackedFrames
 
 _END_BYTES = 2**20
@@ -28,13 +29,15 @@ def lm_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.lm
     return {
         "train.lm": deciding(settings),
-        "text": _text_digest(settings),
+        **({"start_from files": model_digest(settings.start_from)} if settings and settings.start_from else {}),
+        "text": text_digest(settings.text if settings else None),
         "language": run.dataset.entry.language,
     }
 
 
 def run_lm(run: Run, task: Task) -> Result:
-    """Plain text to ``lm/``: tokenizer and a small mBART that can fill in its gaps."""
+    """Plain text to ``lm/``: tokenizer and a small mBART that can fill in its gaps, or a pre-trained language model
+    that knows the text's domain."""
     import torch
 
     from train.denoise import pretrain
@@ -45,12 +48,16 @@ def run_lm(run: Run, task: Task) -> Result:
     prepare_torch(run)
     settings = run.experiment.train.lm
     assert settings is not None
-    lines, language = _sentences(run, settings.text), run.dataset.entry.language
+    documents, language = _documents(run, settings.text), run.dataset.entry.language
+    lines = [line for document in documents for line in document]
     torch.manual_seed(settings.seed)
-    tokenizer = train_tokenizer(lines, settings.vocabulary, language)
-    model = build_mbart(settings.model, tokenizer, language)
+    if settings.start_from:
+        model, tokenizer = _load_foreign(run, pretrained=True)
+    else:
+        tokenizer = train_tokenizer(lines, settings.vocabulary, language)
+        model = build_mbart(settings.model, tokenizer, language)
     with task.bars.bar("denoising", "steps") as tick:
-        log = pretrain(model, tokenizer, lines, settings, task.checkpoints, tick)
+        log = pretrain(model, tokenizer, documents, settings, task.checkpoints, tick)
     if process_rank() > 0:
         return HELPED
     folder = run.folder / "lm"
@@ -65,14 +72,15 @@ def run_lm(run: Run, task: Task) -> Result:
 
 def visual_inputs(run: Run) -> Mapping[str, Any]:
     train, encoder = run.experiment.train, run.experiment.encoder
+    language_model = train.translate.language_model
+    named = {"tokenizer": language_model, "tokenizer files": model_digest(language_model)}
     return {
         "frames": deciding(run.experiment.frames),
         "encoder": deciding(encoder),
-        "encoder.backbone": _model_digest(encoder.backbone),
+        "encoder.backbone": model_digest(encoder.backbone),
         "train.visual": deciding(train.visual),
-        "text": _text_digest(train.visual.warm_start),
-        "tokenizer": train.translate.language_model,
-        "tokenizer files": _model_digest(train.translate.language_model),
+        "text": text_digest(train.visual.warm_start.text if train.visual.warm_start else None),
+        **({} if train.trims else named),  # a trimmed one is the result of the stage before
         "language": run.dataset.entry.language,
     }
 
@@ -91,14 +99,15 @@ def run_visual(run: Run, task: Task) -> Result:
     prepare_torch(run)
     experiment, language = run.experiment, run.dataset.entry.language
     settings, bars = experiment.train.visual, task.bars
-    tokenizer = load_tokenizer(_language_model(run), language)
+    trims = experiment.train.trims
+    tokenizer = load_tokenizer(run.folder / "tokenizer" if trims else _language_model(run), language)
     torch.manual_seed(settings.seed)
     light_t = build_mbart(settings.light_t, tokenizer, language)
     log = []
     if settings.warm_start:
-        lines = _sentences(run, settings.warm_start.text)
+        documents = _documents(run, settings.warm_start.text)
         with bars.bar("Light-T warm start", "steps") as tick:
-            log += pretrain(light_t, tokenizer, lines, settings.warm_start, task.checkpoints / "light_t", tick)
+            log += pretrain(light_t, tokenizer, documents, settings.warm_start, task.checkpoints / "light_t", tick)
     pixels = run.pixels(training=True)
     train, dev = (_readable(run, split, bars, pixels) for split in ("train", "dev"))
     model, visual_log = train_visual(
@@ -128,7 +137,7 @@ def finetune_inputs(run: Run) -> Mapping[str, Any]:
     return {
         "train.translate": deciding(settings),
         "sentences": run.dataset.entry.text.model_dump(),
-        "language model files": _model_digest(settings.language_model),
+        "language model files": model_digest(settings.language_model),
         "language": run.dataset.entry.language,
         **given_features(run),
     }
@@ -165,13 +174,12 @@ def given_features(run: Run) -> dict[str, Any]:
 def run_finetune(run: Run, task: Task) -> Result:
     """Cached features to ``translator/``."""
     from extract.store import FeatureStore
-    from train.language_model import load_language_model
     from train.provenance import write_provenance
     from train.translate import train_translate
 
     prepare_torch(run)
     settings = run.experiment.train.translate
-    language_model, tokenizer = load_language_model(_language_model(run), run.dataset.entry.language)
+    language_model, tokenizer = _start_of_stage_2(run)
     train_store, dev_store = (FeatureStore.open(run.store(split)) for split in ("train", "dev"))
     train, dev = run.clips("train"), run.clips("dev")
     views = [view.name for view in run.experiment.extract.views]
@@ -211,7 +219,41 @@ def _language_model(run: Run) -> str:
     return str(run.folder / "lm") if named == "lm" else named
 
 
-def _model_digest(named: str | Mapping[str, Any]) -> str | None:
+def _start_of_stage_2(run: Run) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Language model and tokenizer as fine-tuning begins with them."""
+    from train.language_model import load_language_model
+
+    settings = run.experiment.train.translate
+    if run.experiment.train.lm is None:
+        return _load_foreign(run, settings.pretrained)
+    language = run.dataset.entry.language
+    return load_language_model(run.folder / "lm", language, pretrained=settings.pretrained, seed=settings.seed)
+
+
+def _load_foreign(run: Run, pretrained: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The language model that comes from elsewhere, trimmed where the config says so."""
+    from train.language_model import load_language_model
+    from train.tokenizer import load_tokenizer
+    from train.trimming import read_kept, trim_model
+
+    train, language = run.experiment.train, run.dataset.entry.language
+    assert train.foreign is not None
+    seed = train.translate.seed
+    model, tokenizer = load_language_model(
+        train.foreign, language, pretrained=pretrained, seed=seed, where=named_by(run)
+    )
+    if train.trims:
+        folder = run.folder / "tokenizer"
+        model, tokenizer = trim_model(model, read_kept(folder)), load_tokenizer(folder, language)
+    return model, tokenizer
+
+
+def named_by(run: Run) -> str:
+    """The setting that names the language model from elsewhere."""
+    return "train.lm.start_from" if run.experiment.train.lm else "train.translate.language_model"
+
+
+def model_digest(named: str | Mapping[str, Any]) -> str | None:
     """Of a model folder's files; None for a hub's name, which stands for itself, and for a dict of settings.
 
     Sizes and both ends of each file: reading the gigabytes of a large model would take longer than ``slt status`` may.
@@ -230,15 +272,17 @@ def _model_digest(named: str | Mapping[str, Any]) -> str | None:
     return digest(found)
 
 
-def _text_digest(settings: DenoisingSettings | None) -> str | None:
-    path = Path(settings.text) if settings and settings.text else None
+def text_digest(text: str | None) -> str | None:
+    """Of a text file; None where there is none."""
+    path = Path(text) if text else None
     return sha256_of(path) if path and path.is_file() else None
 
 
-def _sentences(run: Run, text: str | None) -> list[str]:
-    from train.denoise import read_sentences
+def _documents(run: Run, text: str | None) -> list[list[str]]:
+    """Of a text file, or the sentences of the train split, each by itself."""
+    from train.denoise import read_documents
 
-    return read_sentences(Path(text)) if text else [clip.text for clip in run.clips("train")]
+    return read_documents(Path(text)) if text else [[clip.text] for clip in run.clips("train")]
 
 
 def _readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> list[Clip]:

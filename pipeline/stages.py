@@ -22,6 +22,7 @@ from pipeline.learning import (
 )
 from pipeline.packing import with_pack
 from pipeline.run import Result, Run, Stage, Task
+from pipeline.trimming import run_trim, trim_inputs
 
 if TYPE_CHECKING:
     from extract.store import FeatureStore
@@ -36,15 +37,17 @@ def rows(experiment: Experiment) -> tuple[str, ...]:
 
 
 def stages(experiment: Experiment) -> list[Stage]:
-    """The stages of an experiment. The language model's own is there when it is trained here, those that read pixels
-    when the features are made here."""
+    """The stages of an experiment. Trimming is there when the language model comes from elsewhere, the language
+    model's own stage when it is trained here, those that read pixels when the features are made here."""
+    trims = ("trim",) if experiment.train.trims else ()
     own = ("lm",) if experiment.train.lm else ()
     listed = [
         Stage("index", "which clips there are, and whether their frames are whole", (), _index_inputs, run_index),
-        Stage("visual", "stage 1: encoder and Light-T learn from pixels", ("index", *own), visual_inputs, run_visual),
+        Stage("visual", "stage 1: encoder and Light-T learn from pixels", ("index", *(trims or own)), visual_inputs,
+              run_visual),
         Stage("extract", "the frozen encoder sees every clip once", ("index", "visual"), _extract_inputs, run_extract),
-        Stage("finetune", "stage 2: the language model learns from cached features", ("index", "extract", *own),
-              finetune_inputs, run_finetune),
+        Stage("finetune", "stage 2: the language model learns from cached features",
+              ("index", "extract", *(own or trims)), finetune_inputs, run_finetune),
         Stage("translate", "the test split, and the sanity rows", ("index", "visual", "extract", "finetune"),
               _translate_inputs, run_translate),
         Stage("score", "BLEU and ROUGE of every row", ("translate",), _score_inputs, run_score),
@@ -53,7 +56,10 @@ def stages(experiment: Experiment) -> list[Stage]:
     ]  # fmt: skip
     if own:
         about = "the language model learns the language from plain text"
-        listed.insert(1, Stage("lm", about, ("index",), lm_inputs, run_lm))
+        listed.insert(1, Stage("lm", about, ("index", *trims), lm_inputs, run_lm))
+    if trims:
+        about = "the pieces that the text needs, of the language model's tokenizer"
+        listed.insert(1, Stage("trim", about, ("index",), trim_inputs, run_trim))
     if experiment.pack.enabled:
         listed = with_pack(listed, experiment.pack)
     if experiment.data.features is not None:

@@ -13,17 +13,27 @@ from transformers import PreTrainedTokenizerBase
 from extract.errors import InputError
 
 
-def encode_targets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+def encode_targets(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int | None = None
+) -> list[list[int]]:
     """Sentences as target ids: pieces, end of sentence and, for mBART, the language code.
 
+    Args:
+        limit: positions of the model; None: any number.
+
     Raises:
-        InputError: a sentence has no piece.
+        InputError: a sentence has no piece, or more than the limit with what follows them.
     """
     encoded = tokenizer(text_target=list(texts))["input_ids"]
-    for text, known in zip(texts, tokenizer.batch_decode(encoded, skip_special_tokens=True), strict=True):
+    for text, ids, known in zip(texts, encoded, tokenizer.batch_decode(encoded, skip_special_tokens=True), strict=True):
+        shown = repr(text if len(text) <= 60 else f"{text[:57]}...")
         if not known.strip():
-            raise InputError(f"sentence {text!r}", expected="at least one known piece", found="none",
-                             remedy="Remove the clip from the annotations.")  # fmt: skip
+            raise InputError(f"sentence {shown}", expected="at least one known piece", found="none",
+                             remedy="Take it out of the annotations or of the text.")  # fmt: skip
+        if limit is not None and len(ids) > limit:
+            raise InputError(f"sentence {shown}", expected=f"at most {limit} pieces, the model's positions",
+                             found=f"{len(ids)}",
+                             remedy="Split it, or use a model that has more positions.")  # fmt: skip
     return encoded
 
 

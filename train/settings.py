@@ -104,10 +104,13 @@ class WarmupSettings(TrainingSettings):
 
 
 class DenoisingSettings(TrainingSettings):
-    """Denoising pre-training on plain text (mBART: text infilling)."""
+    """Denoising pre-training on plain text (mBART: text infilling and sentence permutation)."""
 
     text: str | None = None
-    """UTF-8 file, one sentence a line; None: the sentences of the train split."""
+    """UTF-8 file, one sentence a line, an empty line between documents; None: the sentences of the train split."""
+    sentences: Positive = 1
+    """Consecutive sentences of a document that make up an example, at most: shuffled in the source, in order in the
+    target. 1: no permutation, and targets that are one sentence, as translations are."""
     mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.35
     """Share of pieces that are masked, in spans [mBART, section 2.2: 0.35]."""
     span: Annotated[float, Field(gt=0)] = 3.5
@@ -141,11 +144,17 @@ class VisualSettings(TrainingSettings):
 
 
 class LanguageModelSettings(DenoisingSettings):
-    """A small language model of one's own: the offline substitute for mBART-large-cc25."""
+    """A language model of one's own, ``lm/``: a small one, the offline substitute for mBART-large-cc25, or a
+    pre-trained one that is adapted to a domain."""
 
+    start_from: str | None = None
+    """A name or folder as for ``translate.language_model``, whose training goes on with its own tokenizer; None: a
+    small model with random weights."""
     model: TransformerSettings = TransformerSettings(d_model=256, ffn=1024, heads=4)
+    """Without ``start_from``."""
     vocabulary: Annotated[int, Field(ge=32)] = 2000
-    """Pieces of the unigram tokenizer, at most."""
+    """Pieces of the unigram tokenizer, at most; without ``start_from``."""
+    sentences: Positive = 8
 
 
 class AugmentSettings(Settings):
@@ -182,6 +191,13 @@ class TranslateSettings(TrainingSettings):
     language_model: str = "facebook/mbart-large-cc25"
     """A name or folder that ``AutoModelForSeq2SeqLM`` loads [P: mBART-large-cc25], or ``lm``: the one that
     ``slt train lm`` made."""
+    pretrained: bool = True
+    """False: the language model's shape and tokenizer with random weights, the control of the paper's ablation."""
+    trim: bool = True
+    """Leave out the pieces that the train split never needs [P], of tokenizer and model; a model that is made here
+    from random weights has none such."""
+    trim_text: tuple[str, ...] = ()
+    """UTF-8 files whose pieces are kept too."""
     adapter: AdapterSettings = AdapterSettings()
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     """Of the language model [P]."""
@@ -217,3 +233,13 @@ class TrainSettings(Settings):
         if (self.lm is None) == (self.translate.language_model == "lm"):
             raise ValueError("translate.language_model is `lm` exactly when there is a section lm")
         return self
+
+    @property
+    def foreign(self) -> str | None:
+        """The pre-trained language model that comes from elsewhere, if any."""
+        return self.lm.start_from if self.lm else self.translate.language_model
+
+    @property
+    def trims(self) -> bool:
+        """Whether there is a vocabulary to trim."""
+        return self.translate.trim and self.foreign is not None

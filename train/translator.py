@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import torch
@@ -100,13 +99,13 @@ class SignTranslator(PreTrainedModel):
             adapter_activation=adapter.activation,
             encoder=encoder.config.to_dict() if encoder is not None else None,
         )
-        return cls(config, language_model, encoder)
+        model = cls(config, language_model, encoder)
+        with torch.no_grad():
+            model.adapter.start_like(language_model.get_input_embeddings().weight)
+        return model
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, SignAdapter):
-            # Output of unit variance after the scale, as word embeddings have.
-            nn.init.normal_(module.output.weight, std=1 / (module.scale * math.sqrt(module.output.in_features)))
-            nn.init.zeros_(module.output.bias)
+        """Nothing: its parts initialise themselves, the adapter in ``compose``, which knows the language model."""
 
     def sign_features(
         self, frames: Tensor | None, features: Tensor | None, lengths: Tensor

@@ -70,9 +70,13 @@ def train_visual(
 
     Returns:
         The stage-1 translator, in ``eval()``, with its encoder as ``.encoder``; and the training log.
+
+    Raises:
+        InputError: a sentence has no piece, or more than Light-T has positions.
     """
     torch.manual_seed(settings.seed)
-    targets = encode_targets(tokenizer, [clip.text for clip in clips])
+    limit = light_t.config.max_position_embeddings
+    targets = encode_targets(tokenizer, [clip.text for clip in clips], limit)
     train = ClipDataset(source, clips, targets, frames, random=True, seed=settings.seed)
     model = VisualEncoder.from_settings(encoder, frames)
     log: list[dict[str, float]] = []
@@ -88,7 +92,7 @@ def train_visual(
     if settings.bag_of_words:
         learner = _with_spotter(translator, spotter, settings.bag_of_words)
     learner.label_smoothing = settings.label_smoothing
-    dev_targets = encode_targets(tokenizer, [clip.text for clip in dev])
+    dev_targets = encode_targets(tokenizer, [clip.text for clip in dev], limit)
     watched = ClipDataset(source, dev, dev_targets, frames, random=False)
     with bars("visual initialing", "steps") as report:
         log += fit(

@@ -33,6 +33,7 @@ def test_paper_recipe_has_the_papers_values() -> None:
     )
     assert (visual.warmup, visual.bag_of_words, visual.warm_start) == (None, 0, None)
     assert translate.language_model == "facebook/mbart-large-cc25"
+    assert (translate.trim, translate.pretrained) == (True, True)
     assert (translate.learning_rate, translate.adapter_learning_rate) == (1e-5, 1e-3)
     assert (translate.batch_size, translate.label_smoothing, translate.beams) == (16, 0.2, 5)
 

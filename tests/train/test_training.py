@@ -111,7 +111,7 @@ def denoise(work: Path, stop_at: int | None = None, told: list[int] | None = Non
         if step == stop_at:
             raise InterruptionError
 
-    pretrain(model, tokenizer, LINES * 4, settings, work, report)
+    pretrain(model, tokenizer, [LINES * 4], settings, work, report)
     return dict(model.state_dict())
 
 

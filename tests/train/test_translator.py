@@ -76,13 +76,18 @@ def test_loss_is_the_label_smoothed_cross_entropy_over_pieces(
     torch.testing.assert_close(output.loss, torch.stack(losses).mean())
 
 
-def test_adapter_output_has_the_scale_of_word_embeddings(translator: SignTranslator) -> None:
-    """Features of unit variance come out about as large as mBART's scaled embeddings would."""
-    assert translator.adapter.scale == math.sqrt(16)
-    wide = SignTranslator.compose(translator.language_model, AdapterSettings(hidden=256), 128)
+@pytest.mark.parametrize("size", [0.02, 0.3])
+def test_adapter_starts_as_large_as_the_word_embeddings(language_model: PreTrainedModel, size: float) -> None:
+    """Whatever the size of the table, features of mean square one come out as large as scaled word embeddings."""
+    language_model = copy.deepcopy(language_model)
+    table = language_model.get_input_embeddings()
+    nn.init.normal_(table.weight, std=size)
+    wide = SignTranslator.compose(language_model, AdapterSettings(hidden=256), 128)
+    assert wide.adapter.scale == math.sqrt(16)
     with torch.no_grad():
         out = wide.adapter(torch.randn(500, 128))
-    assert 0.1 < out.std().item() < 2
+        words = table(torch.arange(table.num_embeddings))
+    assert 0.7 < out.std() / words.std() < 1.4
 
 
 @torch.no_grad()
