@@ -156,7 +156,8 @@ class DominanceProbe(TrainerCallback):
             return
         names = list(self.groups)
         columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-        gradients, weights = (torch.stack([row[place] for row in rows]).cpu().tolist() for place in (1, 2))
+        _, of_gradients, of_weights, _ = zip(*rows, strict=True)
+        gradients, weights = (torch.stack(norms).cpu().tolist() for norms in (of_gradients, of_weights))
         for number, (step, _, _, changed) in enumerate(rows):
             columns["step"] += [step] * len(names)
             columns["group"] += names
