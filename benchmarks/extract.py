@@ -170,7 +170,7 @@ def timed(action: Callable[[], Any]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=240, help="of slt extract; the loops take fewer, at their rate")
+    parser.add_argument("--clips", type=int, default=160, help="of slt extract; the loops take fewer, at their rate")
     parser.add_argument("--folder", type=Path, help="keeps the corpora there for another run")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/extract.json"))
     options = parser.parse_args()
@@ -260,7 +260,7 @@ def measure(folder: Path, rounds: int, count: int) -> dict[str, Any]:
     png = [path.stat().st_size for clip in few for path in (root / clip.source).iterdir()]
     return {
         "title": "Extraction, clips per second",
-        "command": "python benchmarks/extract.py",
+        "command": f"python benchmarks/extract.py --rounds {rounds} --clips {count}",
         "machine": f"{_cpu()}, {os.cpu_count()} cores",
         "versions": {"torch": torch.__version__, "backend": backend, "pyav": decoder_versions("pyav")},
         "rounds": rounds,
