@@ -149,7 +149,8 @@ def test_a_clip_of_475_frames_needs_a_fraction_of_the_memory() -> None:
     """Peaks of a process beyond what it had before the clip, the thriftiest way first: each is a bound from above."""
     script = textwrap.dedent(
         """
-        import json, resource
+        import json
+        from pathlib import Path
         import torch
         from extract.encoder import VisualEncoder
         from extract.settings import EncoderSettings, FrameSettings
@@ -165,7 +166,8 @@ def test_a_clip_of_475_frames_needs_a_fraction_of_the_memory() -> None:
         def peak(frames, way):
             model.frame_pass = way
             model(torch.zeros(frames, 3, 64, 64, dtype=torch.uint8), [frames])[0].sum().backward()
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            # Not ru_maxrss, which a process inherits from the one that started it.
+            return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
         before = max(peak(17, way) for way in ways.values())
         print(json.dumps({name: peak(475, way) - before for name, way in ways.items()}))
@@ -174,5 +176,6 @@ def test_a_clip_of_475_frames_needs_a_fraction_of_the_memory() -> None:
     root = Path(__file__).parents[2]
     told = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, cwd=root).stdout
     mib = json.loads(told)
-    assert mib["pieces"] < 0.4 * mib["whole"], mib
-    assert mib["layers"] < 0.7 * mib["whole"], mib
+    # Measured: 0.34 and 0.67, give or take what the allocator keeps.
+    assert mib["pieces"] < 0.45 * mib["whole"], mib
+    assert mib["layers"] < 0.8 * mib["whole"], mib

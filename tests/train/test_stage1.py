@@ -143,8 +143,8 @@ def test_sampling_rates_from_stage_1_to_translations(
     second = train_translate(
         stores["train"], stores["train"], train, train, settings, build_mbart(SIZE, tokenizer, "de_DE"), tokenizer,
         tmp_path / "stage2",
-    )[0]  # fmt: skip
-    said = translate_clips(second, tokenizer, direct, test, beams=2, max_length=6)
+    )  # fmt: skip
+    said = translate_clips(second.model, tokenizer, direct, test, beams=2, max_length=6)
     assert [row.id for row in said] == [clip.id for clip in test]
     assert all(row.score is not None for row in said)
 
