@@ -174,13 +174,13 @@ def test_two_processes_take_the_steps_of_one(trained: Path) -> None:
     assert not list((out / "work").iterdir())
 
 
-def test_several_processes_are_for_training_stages(trained: Path) -> None:
+def test_several_processes_are_for_stages_that_can_be_shared(trained: Path) -> None:
     environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "0"}
-    for command in (["run"], ["translate"]):
+    for command in (["run"], ["score"]):
         done = subprocess.run([*SLT, *command, *map(str, words(trained))], capture_output=True, text=True, check=False,
                               env=environment)  # fmt: skip
         assert done.returncode == 2
-        assert "one stage that trains" in done.stderr
+        assert "a command of one stage that can be shared" in done.stderr
 
 
 def test_stage_2_never_touches_pixels(trained: Path) -> None:
