@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SOME_FAILED = 3
+
 
 class SltError(Exception):
     """Base of every error that the command line prints as one line instead of a traceback."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from extract.errors import InputError, SltError, suggestion
+from extract.errors import SOME_FAILED, InputError, SltError, suggestion
 from pipeline import data, features, grounding, score, trimming
 from pipeline.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
@@ -24,8 +24,6 @@ app.add_typer(train_app, name="train")
 app.add_typer(features.app, name="features")
 app.add_typer(data.app, name="data")
 app.command()(trimming.trim)
-
-SOME_FAILED = 3
 
 
 @app.command()

@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from extract.errors import InputError
+from extract.errors import SOME_FAILED, InputError
 from pipeline.arguments import AsJson, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
 from pipeline.printing import show_results, show_states
-
-SOME_FAILED = 3
 
 
 def score(
