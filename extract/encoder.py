@@ -107,7 +107,8 @@ class VisualEncoder(PreTrainedModel):
     config_class = VisualEncoderConfig
     base_model_prefix = "encoder"
     main_input_name = "frames"
-    _no_split_modules: list[str] = []  # noqa: RUF012  (transformers reads a plain class attribute)
+    _no_split_modules: list[str] = []  # noqa: RUF012  (transformers reads plain class attributes)
+    _keys_to_ignore_on_load_unexpected = [r"^states\."]  # noqa: RUF012  (left out unless they are what is cached)
 
     def __init__(self, config: VisualEncoderConfig) -> None:
         super().__init__(config)

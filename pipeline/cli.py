@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from extract.errors import SOME_FAILED, InputError, SltError, suggestion
-from pipeline import data, features, grounding, score, trimming
+from pipeline import ablate, data, features, grounding, score, trimming
 from pipeline.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.bars import Bars
 from pipeline.printing import print_json, show_scores, show_states
@@ -163,6 +163,7 @@ def extract(
 
 app.command()(score.score)
 app.command()(grounding.grounding)
+app.command()(ablate.ablate)
 
 
 @app.command()

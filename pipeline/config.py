@@ -130,12 +130,6 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise InputError(f"--set {override}", expected="key=value", found=repr(override),
                          remedy="For example --set train.translate.learning_rate=1e-5.")  # fmt: skip
-    *parents, last = key.strip().split(".")
-    place = raw
-    for name in parents:
-        if not isinstance(place.get(name), dict):
-            place[name] = {}
-        place = place[name]
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -144,7 +138,32 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     if isinstance(parsed, str):  # YAML 1.1 takes 1e-5, without a dot, for text
         with contextlib.suppress(ValueError):
             parsed = float(parsed)
-    place[last] = parsed
+    set_value(raw, key.strip(), parsed)
+
+
+def set_value(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value into nested mappings at its dotted key."""
+    *parents, last = key.split(".")
+    for name in parents:
+        if not isinstance(raw.get(name), dict):
+            raw[name] = {}
+        raw = raw[name]
+    raw[last] = value
+
+
+def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """The experiment with other values at some dotted keys; what was not given stays so.
+
+    Raises:
+        ConfigError: values that do not fit, all of them.
+    """
+    raw = experiment.model_dump(mode="json", exclude_unset=True)
+    for key, value in changes.items():
+        set_value(raw, key, value)
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_lines(f"config {experiment.name}", error))) from error
 
 
 def _lines(path: Path | str, error: ValidationError) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,8 @@ from pipeline.learning import (
     start_of_stage_2,
     write_log,
 )
-from pipeline.run import HELPED, Result, Run, Stage, Task, replacing
+from pipeline.replacing import replacing
+from pipeline.run import HELPED, Result, Run, Stage, Task
 from train.processes import process_rank
 from train.settings import JointSettings
 
@@ -116,21 +116,17 @@ def run_joint_test(run: Run, task: Task) -> Result:
 def _spent(run: Run) -> float | None:
     """What stage 1, extraction and stage 2 of this experiment took, in the unit of the budget; None where steps or
     epochs say how long, or a record is absent."""
-    from train.budget import clip_passes, seconds_of
-
     settings = run.experiment.train.joint
     assert settings is not None
     if settings.steps is not None or settings.epochs is not None or settings.amount is not None:
         return None
-    records = {name: run.records.read(name) for name in FACTORISED}
-    path = run.folder / "logs" / "finetune.json"
-    visual, extract, finetune = records.values()
-    if visual is None or extract is None or finetune is None or not path.is_file():
+    records = [run.records.read(name) for name in FACTORISED]
+    if any(record is None for record in records):
         return None
-    log = json.loads(path.read_text(encoding="utf-8"))
+    figures = [record.figures for record in records if record is not None]
+    visual, extract, finetune = figures
+    if "clip_passes" not in finetune:  # of a version that did not count
+        return None
     if (settings.budget or "clips") == "clips":
-        return float(
-            visual.figures["clip_passes"] + clip_passes(log, run.experiment.train.translate, len(run.clips("train")))
-        )
-    extraction = sum(figures["seconds"] for figures in extract.figures.values())
-    return float(visual.figures["seconds"] + extraction + seconds_of(log))
+        return float(visual["clip_passes"] + finetune["clip_passes"])
+    return float(visual["seconds"] + sum(split["seconds"] for split in extract.values()) + finetune["seconds"])

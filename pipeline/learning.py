@@ -15,7 +15,8 @@ from extract.fingerprint import digest
 from pipeline.bars import Bars
 from pipeline.cards import write_cards
 from pipeline.freshness import deciding, sha256_of
-from pipeline.run import HELPED, Result, Run, Task, replacing
+from pipeline.replacing import replacing
+from pipeline.run import HELPED, Result, Run, Task
 from train.processes import process_rank
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ def given_features(run: Run) -> dict[str, Any]:
 def run_finetune(run: Run, task: Task) -> Result:
     """Cached features to ``translator/``."""
     from extract.store import FeatureStore
+    from train.budget import clip_passes, seconds_of
     from train.provenance import write_provenance
     from train.translate import train_translate
 
@@ -228,7 +230,8 @@ def run_finetune(run: Run, task: Task) -> Result:
         write_cards(run, new)
     write_log(run, "finetune", done.log, task.checkpoints)
     said = f"{done.model.num_parameters() / 1e6:.1f} M parameters in {folder}"
-    return Result([folder], sha256_of(folder / "provenance.json"), said)
+    figures = {"clip_passes": clip_passes(done.log, settings, done.clips), "seconds": seconds_of(done.log)}
+    return Result([folder], sha256_of(folder / "provenance.json"), said, figures=figures)
 
 
 def prepare_torch(run: Run, stage: str = "") -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from extract.errors import InputError, suggestion
 from extract.fingerprint import digest
 from pipeline.bars import Bars
+from pipeline.borrowing import borrow
 from pipeline.config import Experiment, usual_scoring, write_config
 from pipeline.freshness import Record, Records, State
 from train.processes import process_count, process_rank
@@ -78,12 +78,19 @@ class Run:
         folder: where everything is written; created when needed.
         manifest: of the datasets; None: the shipped one.
         beside: folder of the config, where a local manifest may lie.
+        lenders: folder of experiments whose results are taken over where their inputs are the same.
     """
 
     def __init__(
-        self, experiment: Experiment, folder: Path, manifest: Path | None = None, beside: Path | None = None
+        self,
+        experiment: Experiment,
+        folder: Path,
+        manifest: Path | None = None,
+        beside: Path | None = None,
+        lenders: Path | None = None,
     ) -> None:
         self.experiment, self.folder, self.manifest, self.beside = experiment, folder, manifest, beside
+        self.lenders = lenders
         self.records = Records(folder)
 
     @cached_property
@@ -246,6 +253,10 @@ class Run:
                 raise InputError(f"stage {stage.name}", expected=f"the result of {need}", found="none",
                                  remedy=f"Run `slt run` or the stage {need} first.")  # fmt: skip
         inputs = self.inputs(stage)
+        if self.lenders and not force and (lender := borrow(self.records, stage.name, inputs, self.lenders)):
+            bars.say(f"[dim]{stage.name}: as in {lender}[/dim]")
+            record = self.records.read(stage.name)
+            return record.failed if record else 0
         bars.say(f"[bold]{stage.name}[/bold]: {stage.about}" + (f" [dim]({why})[/dim]" if why else ""))
         started = time.monotonic()
         checkpoints = self.folder / "work" / f"{stage.name}-{digest(inputs)[:12]}"
@@ -262,22 +273,3 @@ class Run:
             shutil.rmtree(old, ignore_errors=True)
         bars.say(f"  {result.said} [dim]({time.monotonic() - started:.0f} s)[/dim]")
         return result.failed
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``folder`` when the block ends well; the old one stays until then."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -13,7 +13,8 @@ from pipeline.arguments import AsJson
 from pipeline.freshness import sha256_of
 from pipeline.learning import file_digest, model_digest, named_by
 from pipeline.printing import print_json
-from pipeline.run import HELPED, Result, Run, Task, replacing
+from pipeline.replacing import replacing
+from pipeline.run import HELPED, Result, Run, Task
 from train.processes import process_rank
 
 
