@@ -90,6 +90,7 @@ def _stage_command(group: typer.Typer, name: str, stage: str, about: str) -> Non
 
 
 _stage_command(app, "index", "index", "Which clips there are: annotations to the clip index (Parquet).")
+_stage_command(train_app, "tokenizer", "tokenizer", "The pieces of a language model that is trained here.")
 _stage_command(train_app, "trim", "trim", "The tokenizer's pieces that the train split needs, for both stages.")
 _stage_command(train_app, "lm", "lm", "Denoising on plain text: of a small language model, or a pre-trained one.")
 _stage_command(train_app, "visual", "visual", "Stage 1, visual initialing: encoder and Light-T from pixels.")
@@ -215,6 +216,9 @@ def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> N
             expected, found, remedy = "pack.enabled = true", "false", "Set it in the config, or with --set."
         elif name == "joint" and run.experiment.data.features is None:
             expected, remedy = "a section train.joint", "Add `joint: {}` to train, or --set train.joint={}."
+        elif name == "tokenizer":
+            expected, found = "a section train.lm without start_from", "none such"
+            remedy = "The language model's own tokenizer is used: there is none to learn."
         elif name == "trim":
             expected, found = "train.translate.trim, and a language model from elsewhere", "one of them not"
             remedy = "Its vocabulary is used as it is."

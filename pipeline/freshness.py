@@ -39,6 +39,8 @@ EXECUTION = frozenset(
 )
 """Settings that decide how a stage runs, not what comes out; of a file, the contents decide, not its path."""
 
+_END_BYTES = 2**20
+
 State = Literal["done", "stale", "missing"]
 
 
@@ -120,6 +122,31 @@ def sha256_of(path: Path) -> str:
     """Of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digest(text: str | None) -> str | None:
+    """Of a file; None where there is none."""
+    path = Path(text) if text else None
+    return sha256_of(path) if path and path.is_file() else None
+
+
+def model_digest(named: str | Mapping[str, Any]) -> str | None:
+    """Of a model folder's files; None for a hub's name, which stands for itself, and for a dict of settings.
+
+    Sizes and both ends of each file: reading the gigabytes of a large model would take longer than ``slt status`` may.
+    """
+    if not isinstance(named, str) or not Path(named).is_dir() or named == "lm":
+        return None
+    found = []
+    for path in sorted(Path(named).rglob("*")):
+        if path.is_file():
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                ends = hashlib.sha256(file.read(_END_BYTES))
+                file.seek(max(0, size - _END_BYTES))
+                ends.update(file.read())
+            found.append([path.relative_to(named).as_posix(), size, ends.hexdigest()])
+    return digest(found)
 
 
 def deciding(settings: Settings | None) -> Any:

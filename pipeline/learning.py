@@ -1,12 +1,9 @@
-"""The stages that learn: the language model from text, the encoder from pixels, the translator from features."""
+"""The stages that learn: the encoder from pixels, the translator from features."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,64 +11,17 @@ from extract.errors import InputError
 from extract.fingerprint import digest
 from pipeline.bars import Bars
 from pipeline.cards import write_cards
-from pipeline.freshness import deciding, sha256_of
+from pipeline.freshness import deciding, file_digest, model_digest, sha256_of
+from pipeline.language_models import documents, pieces_of_stage_1, start_of_stage_2
+from pipeline.logs import write_log
 from pipeline.replacing import replacing
 from pipeline.run import HELPED, Result, Run, Task
+from pipeline.torch_session import prepare_torch
 from train.processes import process_rank
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from extract.index import Clip
     from extract.packed import PackedFrames
-
-_END_BYTES = 2**20
-
-
-def lm_inputs(run: Run) -> Mapping[str, Any]:
-    settings = run.experiment.train.lm
-    return {
-        "train.lm": deciding(settings),
-        **({"start_from files": model_digest(settings.start_from)} if settings and settings.start_from else {}),
-        "text": file_digest(settings.text if settings else None),
-        "language": run.dataset.entry.language,
-    }
-
-
-def run_lm(run: Run, task: Task) -> Result:
-    """Plain text to ``lm/``: tokenizer and a small mBART that can fill in its gaps, or a pre-trained language model
-    that knows the text's domain."""
-    import torch
-
-    from train.denoise import pretrain
-    from train.language_model import build_mbart
-    from train.provenance import write_provenance
-    from train.tokenizer import train_tokenizer
-
-    prepare_torch(run, "lm")
-    settings = run.experiment.train.lm
-    assert settings is not None
-    documents, language = _documents(run, settings.text), run.dataset.entry.language
-    lines = [line for document in documents for line in document]
-    torch.manual_seed(settings.seed)
-    if settings.start_from:
-        model, tokenizer = _load_foreign(run, pretrained=True)
-    else:
-        tokenizer = train_tokenizer(lines, settings.vocabulary, language)
-        model = build_mbart(settings.model, tokenizer, language)
-    with task.bars.bar("denoising", "steps") as tick:
-        log = pretrain(model, tokenizer, documents, settings, task.checkpoints, tick)
-    if process_rank() > 0:
-        return HELPED
-    folder = run.folder / "lm"
-    with replacing(folder) as new:
-        model.save_pretrained(new)
-        tokenizer.save_pretrained(new)
-        write_provenance(new, stage="lm", inputs=task.inputs, sentences=len(lines))
-        write_cards(run, new)
-    write_log(run, "lm", log, task.checkpoints)
-    said = f"{model.num_parameters() / 1e6:.1f} M parameters, {len(tokenizer)} pieces, {len(lines)} sentences"
-    return Result([folder], sha256_of(folder / "provenance.json"), said)
 
 
 def visual_inputs(run: Run) -> Mapping[str, Any]:
@@ -82,7 +32,9 @@ def visual_inputs(run: Run) -> Mapping[str, Any]:
         **pixel_inputs(run),
         "train.visual": deciding(train.visual),
         "text": file_digest(train.visual.warm_start.text if train.visual.warm_start else None),
-        **({} if train.trims else named),  # a trimmed one is the result of the stage before
+        # A tokenizer of its own is the result of a stage before.
+        **({} if train.trims or train.tokenizes else named),
+        "train.clips": train.clips,
         "language": run.dataset.entry.language,
     }
 
@@ -95,17 +47,6 @@ def pixel_inputs(run: Run) -> dict[str, Any]:
         "encoder": deciding(encoder),
         "encoder.backbone": model_digest(encoder.backbone),
         "encoder.backbone_weights": file_digest(encoder.backbone_weights),
-    }
-
-
-def language_model_inputs(run: Run) -> dict[str, Any]:
-    """Which language model is fine-tuned, how it begins, and to which language."""
-    settings = run.experiment.train.translate
-    return {
-        "language model": settings.language_model,
-        "language model files": model_digest(settings.language_model),
-        "pretrained": settings.pretrained,
-        "language": run.dataset.entry.language,
     }
 
 
@@ -124,17 +65,17 @@ def run_visual(run: Run, task: Task) -> Result:
     prepare_torch(run, "visual")
     experiment, language = run.experiment, run.dataset.entry.language
     settings, bars = experiment.train.visual, task.bars
-    trims = experiment.train.trims
-    tokenizer = load_tokenizer(run.folder / "tokenizer" if trims else _language_model(run), language)
+    tokenizer = load_tokenizer(pieces_of_stage_1(run), language)
     torch.manual_seed(settings.seed)
     light_t = build_mbart(settings.light_t, tokenizer, language)
     log = []
     if settings.warm_start:
-        documents = _documents(run, settings.warm_start.text)
+        text = documents(run, settings.warm_start.text)
         with bars.bar("Light-T warm start", "steps") as tick:
-            log += pretrain(light_t, tokenizer, documents, settings.warm_start, task.checkpoints / "light_t", tick)
+            log += pretrain(light_t, tokenizer, text, settings.warm_start, task.checkpoints / "light_t", tick)
     pixels = run.pixels(training=True)
     train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
+    train = learnt_from(train, experiment.train.clips)
     model, visual_log = train_visual(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
         language_model=light_t, bars=bars.bar,
@@ -163,6 +104,7 @@ def finetune_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.translate
     return {
         "train.translate": deciding(settings),
+        "train.clips": run.experiment.train.clips,
         "sentences": run.dataset.entry.text.model_dump(),
         "language model files": model_digest(settings.language_model),
         "language": run.dataset.entry.language,
@@ -210,7 +152,7 @@ def run_finetune(run: Run, task: Task) -> Result:
     settings = run.experiment.train.translate
     language_model, tokenizer = start_of_stage_2(run)
     train_store, dev_store = (FeatureStore.open(run.store(split)) for split in ("train", "dev"))
-    train, dev = run.clips("train"), run.clips("dev")
+    train, dev = learnt_from(run.clips("train"), run.experiment.train.clips), run.clips("dev")
     views = [view.name for view in run.experiment.extract.views]
     with task.bars.bar("LLM fine-tuning", "steps") as tick:
         done = train_translate(
@@ -234,90 +176,6 @@ def run_finetune(run: Run, task: Task) -> Result:
     return Result([folder], sha256_of(folder / "provenance.json"), said, figures=figures)
 
 
-def prepare_torch(run: Run, stage: str = "") -> None:
-    """Threads as the config says, no bars or warnings of transformers between ours, and TensorBoard's files, where a
-    stage writes some, beside the other logs: checkpoints, where they would lie, go when the stage is done."""
-    import torch
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.folder.absolute() / "logs" / "tensorboard" / stage)
-    if run.experiment.train.threads:
-        torch.set_num_threads(run.experiment.train.threads)
-
-
-def _language_model(run: Run) -> str:
-    named = run.experiment.train.translate.language_model
-    return str(run.folder / "lm") if named == "lm" else named
-
-
-def start_of_stage_2(run: Run) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Language model and tokenizer as fine-tuning begins with them."""
-    from train.language_model import load_language_model
-
-    settings = run.experiment.train.translate
-    if run.experiment.train.lm is None:
-        return _load_foreign(run, settings.pretrained)
-    language = run.dataset.entry.language
-    return load_language_model(run.folder / "lm", language, pretrained=settings.pretrained, seed=settings.seed)
-
-
-def _load_foreign(run: Run, pretrained: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The language model that comes from elsewhere, trimmed where the config says so."""
-    from train.language_model import load_language_model
-    from train.tokenizer import load_tokenizer
-    from train.trimming import read_kept, trim_model
-
-    train, language = run.experiment.train, run.dataset.entry.language
-    assert train.foreign is not None
-    seed = train.translate.seed
-    model, tokenizer = load_language_model(
-        train.foreign, language, pretrained=pretrained, seed=seed, where=named_by(run)
-    )
-    if train.trims:
-        folder = run.folder / "tokenizer"
-        model, tokenizer = trim_model(model, read_kept(folder)), load_tokenizer(folder, language)
-    return model, tokenizer
-
-
-def named_by(run: Run) -> str:
-    """The setting that names the language model from elsewhere."""
-    return "train.lm.start_from" if run.experiment.train.lm else "train.translate.language_model"
-
-
-def model_digest(named: str | Mapping[str, Any]) -> str | None:
-    """Of a model folder's files; None for a hub's name, which stands for itself, and for a dict of settings.
-
-    Sizes and both ends of each file: reading the gigabytes of a large model would take longer than ``slt status`` may.
-    """
-    if not isinstance(named, str) or not Path(named).is_dir() or named == "lm":
-        return None
-    found = []
-    for path in sorted(Path(named).rglob("*")):
-        if path.is_file():
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                ends = hashlib.sha256(file.read(_END_BYTES))
-                file.seek(max(0, size - _END_BYTES))
-                ends.update(file.read())
-            found.append([path.relative_to(named).as_posix(), size, ends.hexdigest()])
-    return digest(found)
-
-
-def file_digest(text: str | None) -> str | None:
-    """Of a file; None where there is none."""
-    path = Path(text) if text else None
-    return sha256_of(path) if path and path.is_file() else None
-
-
-def _documents(run: Run, text: str | None) -> list[list[str]]:
-    """Of a text file, or the sentences of the train split, each by itself."""
-    from train.denoise import read_documents
-
-    return read_documents(Path(text)) if text else [[clip.text] for clip in run.clips("train")]
-
-
 def readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> list[Clip]:
     """Clips whose frames are whole; says how many are not."""
     clips = run.clips(split)
@@ -332,12 +190,9 @@ def readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> l
     return whole
 
 
-def write_log(run: Run, stage: str, log: Sequence[Mapping[str, float]], checkpoints: Path) -> None:
-    """``logs/<stage>.json``, and ``logs/<stage>.dominance.parquet`` where the stage has a dominance probe."""
-    from train.dominance import collect, parts
-
-    path = run.folder / "logs" / f"{stage}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(list(log), indent=1), encoding="utf-8")
-    if probes := parts(checkpoints):
-        collect(probes, path.with_name(f"{stage}.dominance.parquet"))
+def learnt_from(clips: list[Clip], number: int | None) -> list[Clip]:
+    """As many clips, those with the smallest digests of their ids, in their order; all where there are not more."""
+    if number is None or number >= len(clips):
+        return clips
+    chosen = set(sorted((clip.id for clip in clips), key=digest)[:number])
+    return [clip for clip in clips if clip.id in chosen]

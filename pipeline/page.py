@@ -91,7 +91,7 @@ def _attentions(run: Run, predictions: Sequence[Prediction]) -> Mapping[str, Att
     """Of stage 2 over the chosen clips; none where the translator or the features are not at hand."""
     from eval.attention import cross_attention
     from extract.store import FeatureStore
-    from pipeline.learning import prepare_torch
+    from pipeline.torch_session import prepare_torch
     from train.tokenizer import load_tokenizer
     from train.translator import load_translator
 

@@ -12,18 +12,11 @@ from pipeline.cards import rewrite_cards
 from pipeline.config import Experiment
 from pipeline.freshness import deciding, sha256_of
 from pipeline.joint import with_joint
-from pipeline.learning import (
-    finetune_inputs,
-    given_features,
-    lm_inputs,
-    prepare_torch,
-    run_finetune,
-    run_lm,
-    run_visual,
-    visual_inputs,
-)
+from pipeline.language_models import lm_inputs, run_lm, run_tokenizer, tokenizer_inputs
+from pipeline.learning import finetune_inputs, given_features, run_finetune, run_visual, visual_inputs
 from pipeline.packing import with_pack
 from pipeline.run import HELPED, Result, Run, Stage, Task
+from pipeline.torch_session import prepare_torch
 from pipeline.trimming import run_trim, trim_inputs
 
 if TYPE_CHECKING:
@@ -45,17 +38,19 @@ def scored_rows(experiment: Experiment) -> tuple[str, ...]:
 
 
 def stages(experiment: Experiment) -> list[Stage]:
-    """The stages of an experiment. Trimming is there when the language model comes from elsewhere, the language
-    model's own stage when it is trained here, those that read pixels when the features are made here."""
-    trims = ("trim",) if experiment.train.trims else ()
-    own = ("lm",) if experiment.train.lm else ()
+    """The stages of an experiment. Trimming is there when the language model comes from elsewhere, a tokenizer and the
+    language model's own stage when it is trained here, those that read pixels when the features are made here."""
+    train = experiment.train
+    own = ("lm",) if train.lm else ()
+    # Stage 1 hangs on the pieces of the language model, not on its weights.
+    pieces = ("trim",) if train.trims else ("tokenizer",) if train.tokenizes else ()
     listed = [
         Stage("index", "which clips there are, and whether their frames are whole", (), _index_inputs, run_index),
-        Stage("visual", "stage 1: encoder and Light-T learn from pixels", ("index", *(trims or own)), visual_inputs,
+        Stage("visual", "stage 1: encoder and Light-T learn from pixels", ("index", *(pieces or own)), visual_inputs,
               run_visual),
         Stage("extract", "the frozen encoder sees every clip once", ("index", "visual"), _extract_inputs, run_extract),
         Stage("finetune", "stage 2: the language model learns from cached features",
-              ("index", "extract", *(own or trims)), finetune_inputs, run_finetune),
+              ("index", "extract", *(own or pieces)), finetune_inputs, run_finetune),
         Stage("translate", "the test split, and the sanity rows", ("index", "visual", "extract", "finetune"),
               _translate_inputs, run_translate),
         Stage("score", "BLEU and ROUGE of every row", ("translate",), _score_inputs, run_score),
@@ -64,12 +59,15 @@ def stages(experiment: Experiment) -> list[Stage]:
     ]  # fmt: skip
     if own:
         about = "the language model learns the language from plain text"
-        listed.insert(1, Stage("lm", about, ("index", *trims), lm_inputs, run_lm))
-    if trims:
+        listed.insert(1, Stage("lm", about, ("index", *pieces), lm_inputs, run_lm))
+    if train.trims:
         about = "the pieces that the text needs, of the language model's tokenizer"
         listed.insert(1, Stage("trim", about, ("index",), trim_inputs, run_trim))
-    if experiment.train.joint is not None and experiment.data.features is None:
-        listed = with_joint(listed, own or trims, experiment.train.joint)
+    elif train.tokenizes:
+        about = "the pieces that the text is made of"
+        listed.insert(1, Stage("tokenizer", about, ("index",), tokenizer_inputs, run_tokenizer))
+    if train.joint is not None and experiment.data.features is None:
+        listed = with_joint(listed, own or pieces, train.joint)
     if experiment.pack.enabled:
         listed = with_pack(listed, experiment.pack)
     if experiment.data.features is not None:

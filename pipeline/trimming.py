@@ -10,8 +10,8 @@ import typer
 
 from extract.errors import InputError
 from pipeline.arguments import AsJson
-from pipeline.freshness import sha256_of
-from pipeline.learning import file_digest, model_digest, named_by
+from pipeline.freshness import file_digest, model_digest, sha256_of
+from pipeline.language_models import named_by
 from pipeline.printing import print_json
 from pipeline.replacing import replacing
 from pipeline.run import HELPED, Result, Run, Task

@@ -301,6 +301,9 @@ class TrainSettings(Settings):
     translate: TranslateSettings = TranslateSettings()
     joint: JointSettings | None = None
     """The joint baseline, as further stages; None: without."""
+    clips: Positive | None = None
+    """How many of the train split's clips stage 1, stage 2 and the joint baseline learn from, drawn by their ids, so
+    that fewer are a part of more; None: all. To see what more data would bring."""
     threads: Positive | None = None
     """Torch threads of the training process; default: torch's own choice."""
 
@@ -314,6 +317,11 @@ class TrainSettings(Settings):
     def foreign(self) -> str | None:
         """The pre-trained language model that comes from elsewhere, if any."""
         return self.lm.start_from if self.lm else self.translate.language_model
+
+    @property
+    def tokenizes(self) -> bool:
+        """Whether the tokenizer is learnt here, with a small language model."""
+        return self.lm is not None and self.lm.start_from is None
 
     @property
     def trims(self) -> bool:

@@ -92,7 +92,7 @@ def test_a_second_run_does_nothing(copy: Path) -> None:
 def test_status_says_what_a_change_makes_stale(finished: Path) -> None:
     assert set(states(finished).values()) == {"done"}
     assert states(finished, "--set", "train.translate.learning_rate=1e-4") == {
-        "index": "done", "lm": "done", "visual": "done", "extract": "done", "finetune": "stale",
+        "index": "done", "tokenizer": "done", "lm": "done", "visual": "done", "extract": "done", "finetune": "stale",
         "translate": "stale", "score": "stale", "report": "stale",
     }  # fmt: skip
     stale = states(finished, "--set", "frames.resize=40")

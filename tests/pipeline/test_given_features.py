@@ -89,7 +89,9 @@ def test_the_fingerprint_travels(trained: Path) -> None:
 
 
 def test_only_what_needs_no_video_is_a_stage(trained: Path) -> None:
-    assert states(trained) == dict.fromkeys(["index", "lm", "finetune", "translate", "score", "report"], "done")
+    assert states(trained) == dict.fromkeys(
+        ["index", "tokenizer", "lm", "finetune", "translate", "score", "report"], "done"
+    )
     for stage in (["train", "visual"], ["extract"]):
         refused = slt(*stage, *words(trained), code=2)
         assert "found data.features = " in refused.stderr
@@ -115,7 +117,8 @@ def test_other_features_make_stage_2_stale(trained: Path, tmp_path: Path) -> Non
     store = FeatureStore.open(other / "dev.zarr")
     store.write_block("more", [("another clip", np.ones((3, store.width), store.dtype))])
     assert states(trained, features=other) == {
-        "index": "done", "lm": "done", "finetune": "stale", "translate": "stale", "score": "stale", "report": "stale",
+        "index": "done", "tokenizer": "done", "lm": "done", "finetune": "stale", "translate": "stale",
+        "score": "stale", "report": "stale",
     }  # fmt: skip
 
 

@@ -54,8 +54,9 @@ def test_features_are_those_without_packs_and_the_root_is_not_needed(
 ) -> None:
     corpus, out = Path(shutil.copytree(tiny_corpus, tmp_path / "corpus")), tmp_path / "out"
     given = [*words(out, corpus), *PACKED]
-    assert list(states(*given)) == ["index", "lm", "pack", "visual", "extract", "finetune", "translate", "score",
-                                    "report"]  # fmt: skip
+    assert list(states(*given)) == [
+        "index", "tokenizer", "lm", "pack", "visual", "extract", "finetune", "translate", "score", "report",
+    ]  # fmt: skip
     slt("index", *given)
     assert json.loads(slt("pack", *given, "--dry-run", "--json").stdout)[0]["state"] == "missing"
     assert not (out / "packs").exists()

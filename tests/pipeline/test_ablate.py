@@ -1,0 +1,190 @@
+"""Ablations: their rows as experiments, runs that share stages, and claims that are tested."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from eval.predictions import Prediction, read_predictions, write_predictions
+from extract.errors import InputError
+from extract.index import ClipIndex
+from pipeline.ablation.arm import Arm, arms, planned, seeded
+from pipeline.ablation.outcome import Outcome, measure, outcome_sheet
+from pipeline.ablation.tables import TABLES, Row, Table, table
+from pipeline.borrowing import borrow
+from pipeline.cli import app
+from pipeline.config import SHIPPED, changed, load_config
+from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
+from pipeline.freshness import Record, Records
+from pipeline.learning import learnt_from
+from pipeline.run import Run
+
+JOINT = "train.joint={learning_rate: 5.0e-4, batch_size: 8, max_length: 24}"
+
+
+def places(corpus: Path) -> list[str]:
+    return [f"data.root={corpus / DATASET_FOLDER}", f"train.lm.text={corpus / TEXT_FILE}"]
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("config", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+def test_every_row_is_an_experiment(config: str, name: str, tmp_path: Path) -> None:
+    experiment = load_config(config)
+    ablation = table(name, experiment)
+    listed = arms(ablation, experiment, range(2), tmp_path, None, None)
+    assert len({arm.run.folder for arm in listed if arm.row.measured != "stage1"}) == sum(
+        arm.row.measured != "stage1" for arm in listed
+    )
+    for arm in listed:
+        assert (arm.run.experiment.train.joint is None) == (arm.row.measured != "joint")
+        assert arm.run.experiment.train.visual.seed == experiment.train.visual.seed + arm.seed
+        assert {"stage1": "translate", "stage2": "translate", "joint": "joint_test"}[arm.row.measured] == arm.stages[
+            -1
+        ].name
+        known = {stage.name for stage in arm.stages}
+        assert all(set(stage.needs) <= known for stage in arm.stages)
+    for better, worse in ablation.claims:
+        assert {ablation.row(better).name, ablation.row(worse).name} == {better, worse}
+
+
+def test_the_rows_of_the_paper() -> None:
+    experiment = load_config("phoenix14t")
+
+    def rows(name: str) -> dict[str, float | None]:
+        return {row.name: row.paper for row in table(name, experiment).rows}
+
+    assert list(rows("7")) == ["1, 4, 256, 1024", "2, 4, 512, 2048", "3, 8, 512, 2048", "4, 8, 1024, 4096"]
+    assert list(rows("fig4")) == ["25 epochs", "50 epochs", "75 epochs", "100 epochs"]
+    assert rows("6") == {"100 %": 22.96, "50 %": 23.04, "25 %": 23.09, "12.5 %": 20.02}
+    assert list(rows("lm").values()) == [23.09, 19.71, 16.19, 7.39]
+    frozen = table("5", experiment).row("stage 2 only").changes["train.joint"]
+    stage2 = experiment.train.translate
+    assert (frozen["epochs"], frozen["learning_rate"], frozen["freeze_backbone"]) == (
+        stage2.epochs, stage2.learning_rate, True,
+    )  # fmt: skip
+
+
+def test_what_is_silent_stays_so() -> None:
+    """The manifest decides what a config does not say; a changed config says no more than it did."""
+    experiment = load_config("phoenix14t")
+    assert changed(experiment, {"frames.keep_every": 2}).score.model_fields_set == experiment.score.model_fields_set
+    assert seeded(experiment, 0) == experiment
+
+
+def test_unknown_tables_are_refused() -> None:
+    with pytest.raises(InputError, match="--table"):
+        table("9", load_config("tiny"))
+    with pytest.raises(InputError, match=r"begins with pixels"):
+        table("4", load_config("tiny", ["data.features=somewhere"]))
+
+
+def test_fewer_clips_are_a_part_of_more(tiny_index: ClipIndex) -> None:
+    clips = [clip for clip in tiny_index if clip.split == "train"]
+    few, more = (learnt_from(clips, number) for number in (5, 20))
+    assert (len(few), len(more)) == (5, 20)
+    assert [clip for clip in more if clip in few] == few
+    assert learnt_from(clips, None) == learnt_from(clips, 10**6) == clips
+
+
+def test_borrowing(tmp_path: Path) -> None:
+    lender, other = Records(tmp_path / "arms/a"), Records(tmp_path / "arms/b")
+    (lender.folder / "lm").mkdir(parents=True)
+    (lender.folder / "lm/model.safetensors").write_text("weights")
+    (lender.folder / "logs").mkdir()
+    (lender.folder / "logs/lm.json").write_text("[]")
+    lender.write("lm", Record({"seed": 0}, "id", ["lm"], figures={"seconds": 3.0}))
+    assert borrow(other, "lm", {"seed": 1}, tmp_path / "arms") is None
+    assert borrow(other, "lm", {"seed": 0}, tmp_path / "arms") == lender.folder
+    assert other.read("lm") == lender.read("lm")
+    assert (other.folder / "lm/model.safetensors").samefile(lender.folder / "lm/model.safetensors")
+    assert not (other.folder / "logs/lm.json").samefile(lender.folder / "logs/lm.json")  # it may be written anew
+    assert borrow(other, "lm", {"seed": 0}, tmp_path / "nowhere") is None
+    shutil.rmtree(lender.folder / "lm")  # whose result is gone lends nothing
+    third = Records(tmp_path / "elsewhere/c")
+    assert borrow(third, "lm", {"seed": 0}, tmp_path / "arms") == other.folder
+    assert (third.folder / "lm/model.safetensors").read_text() == "weights"
+
+
+@pytest.fixture(scope="module")
+def ablated(finished_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Table 5 of the tiny demo, whose finished run is there to share."""
+    out = tmp_path_factory.mktemp("ablation")
+    (out / "arms").mkdir()
+    shutil.copytree(finished_demo, out / "arms/demo", ignore=shutil.ignore_patterns("corpus"))
+    given = [word for value in [*places(finished_demo / "corpus"), JOINT] for word in ("--set", value)]
+    words = ["ablate", "tiny", "--table", "5", "--seeds", "1", "--out", str(out), "--json", *given]
+    plan = json.loads(CliRunner().invoke(app, [*words, "--dry-run"]).stdout)
+    assert [(line["row"], line["runs"]) for line in plan] == [
+        ("stage 2 only", ["index", "tokenizer", "lm", "joint", "joint_test"]),
+        ("stage 1 only", ["visual", "extract", "finetune", "translate"]),
+        ("both stages", []),
+    ]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["table5"]["rows"]["both stages"]["paper"] == 23.09
+    return out
+
+
+def test_runs_share_what_is_the_same(ablated: Path) -> None:
+    made = {
+        path.parent.parent.name: sorted(stage.stem for stage in path.parent.glob("*.json"))
+        for path in ablated.glob("arms/seed0-*/state/index.json")
+    }
+    assert sorted(made.values()) == [
+        ["extract", "finetune", "index", "lm", "tokenizer", "translate", "visual"],
+        ["index", "joint", "joint_test", "lm", "tokenizer"],
+    ]
+    for folder in made:
+        shared = [ablated / "arms" / name / "lm/model.safetensors" for name in ("demo", folder)]
+        assert shared[0].samefile(shared[1])
+
+
+def test_what_it_leaves(ablated: Path) -> None:
+    outcome = Outcome.model_validate_json((ablated / "table5.json").read_bytes())
+    assert (ablated / "table5.png").stat().st_size > 5000
+    assert list(outcome.rows) == ["stage 2 only", "stage 1 only", "both stages"]
+    both, alone = outcome.rows["both stages"].seeds[0], outcome.rows["stage 2 only"].seeds[0]
+    assert list(both.cost) == ["visual", "extract", "finetune"]
+    assert both.cost["extract"]["clip_passes"] == 72
+    assert alone.cost == {"joint": alone.cost["joint"]}
+    assert alone.cost["joint"]["clip_passes"] == 8 * 16  # as stage 2: its steps and its batch
+    assert outcome.rows["both stages"].deviation is None
+    texts = [cell.text for row in outcome_sheet(outcome).rows for cell in row]
+    assert {"stage 2 only", "5.62", "17.69", "23.09"} <= set(texts)
+
+
+def test_claims_must_hold_with_every_seed(ablated: Path, finished_demo: Path) -> None:
+    experiment = load_config("tiny", places(finished_demo / "corpus"))
+    asked = Table("5", "two", (Row("good", paper=20.0), Row("bad", measured="stage1", paper=10.0)), (("good", "bad"),))
+    references = read_predictions(finished_demo / "predictions/stage2.jsonl")
+    listed = []
+    for seed in (0, 1):
+        folder = ablated / f"said{seed}"
+        shutil.copytree(finished_demo, folder, ignore=shutil.ignore_patterns("corpus", "features"))
+        for row in asked.rows:
+            arm = Arm(row, seed, Run(experiment, folder))
+            right = [Prediction(of.id, of.reference, of.reference) for of in references]
+            wrong = [Prediction(of.id, "wort " * 4, of.reference) for of in references]
+            write_predictions(arm.predictions, right if row.name == "good" else wrong)
+            listed.append(arm)
+    claim = measure(asked, listed, "slt ablate").claims[0]
+    assert claim.holds
+    assert claim.p_value == max(claim.p_values.values()) < 0.05
+    assert (claim.paper, claim.difference) == (10.0, pytest.approx(100.0))
+    write_predictions(listed[2].predictions, read_predictions(listed[3].predictions))  # as bad as the other, once
+    outcome = measure(asked, listed, "slt ablate")
+    assert not outcome.claims[0].holds
+    assert outcome.claims[0].difference == pytest.approx(50.0)
+    assert outcome.rows["good"].deviation is not None
+    assert outcome.rows["good"].deviation["bleu4"] == pytest.approx(100 / 2**0.5)
+    assert any("does not hold" in note for note in outcome_sheet(outcome).notes)
+
+
+def test_the_plan_knows_what_is_done(ablated: Path, finished_demo: Path) -> None:
+    experiment = load_config("tiny", [*places(finished_demo / "corpus"), JOINT])
+    listed = arms(table("5", experiment), experiment, [0], ablated / "arms", None, None)
+    assert [runs for _, runs, _ in planned(listed)] == [[], [], []]
