@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,7 +66,9 @@ def cells(*texts: str) -> tuple[Cell, ...]:
 
 def rich_table(sheet: Sheet) -> Table:
     """For the terminal."""
-    table = Table(title=Text(sheet.title), title_justify="left", caption_justify="left")
+    # Without its outer border the table of scores fits the 80 columns of a terminal.
+    table = Table(title=Text(sheet.title), title_justify="left", caption_justify="left",
+                  show_edge=False, pad_edge=False)  # fmt: skip
     for place, column in enumerate(sheet.columns):
         table.add_column(Text(column), justify="right" if is_numeric(sheet, place) else "left", overflow="fold")
     for group in sheet.groups:
@@ -93,10 +95,10 @@ def _latex(sheet: Sheet) -> str:
 
     align = "".join("r" if is_numeric(sheet, place) else "l" for place in range(len(sheet.columns)))
     lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
-    lines.append(" & ".join(map(_escaped, sheet.columns)) + r" \\")
+    lines.append(_latex_row(map(_escaped, sheet.columns)))
     for group in sheet.groups:
         lines.append(r"\midrule")
-        lines += [" & ".join(map(shown, row)) + r" \\" for row in group]
+        lines += [_latex_row(map(shown, row)) for row in group]
     said = [
         sheet.title,
         *_typographic(sheet, r"\textbf{bold}", r"\underline{underlined}", r"$^\ddagger$"),
@@ -106,11 +108,17 @@ def _latex(sheet: Sheet) -> str:
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
-        rf"\caption{{{caption}}}",
+        rf"\caption[{{{_escaped(sheet.title)}}}]{{{caption}}}",
         rf"\label{{tab:{_slug(sheet.title)}}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _latex_row(texts: Iterable[str]) -> str:
+    line = " & ".join(texts) + r" \\"
+    # After the end of a row or a rule, these would be taken for its options.
+    return f"{{}}{line}" if line[0] in "[*" else line
 
 
 def _slug(title: str) -> str:
@@ -156,16 +164,16 @@ def _typographic(sheet: Sheet, bold: str, underlined: str, different: str) -> li
     return [f"{signs[line[0]]} {line[2:]}" if line[:1] in signs and line[1:2] == " " else line for line in sheet.legend]
 
 
-_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "−": "$-$"}
+_SPECIAL = str.maketrans({
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar\allowbreak{}",
+    "–": "--", "−": "$-$", "<": "$<$", ">": "$>$", "→": r"$\rightarrow$", "±": r"$\pm$", DIFFERENT: r"$^\ddagger$",
+})  # fmt: skip
+"""In one pass, so that nothing is escaped twice. What else stands in a word is left to inputenc or the font."""
 
 
 def _escaped(text: str) -> str:
-    for sign in "\\":
-        text = text.replace(sign, _SPECIAL[sign])
-    text = "".join(f"\\{sign}" if sign in "&%$#_" else sign for sign in text)
-    for sign in "~^–−":
-        text = text.replace(sign, _SPECIAL[sign])
-    return text.replace("‡", r"$^\ddagger$").replace("<", "$<$").replace(">", "$>$").replace("|", r"\textbar{}")
+    return text.translate(_SPECIAL)
 
 
 def _escaped_words(text: str) -> str:

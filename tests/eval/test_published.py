@@ -75,7 +75,7 @@ def test_wrong_row_is_refused(change: dict[str, object]) -> None:
 
 def rows_of(dataset: str, scores: dict[str, Score]) -> dict[str, list[str]]:
     lines = printed(dataset, scores)
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.count("│") == 9]
+    rows = [[cell.strip() for cell in line.split("│")] for line in lines if line.count("│") == 7]
     return {row[0]: row[1:] for row in rows}
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import get_args
 
 import pytest
+from rich.console import Console
 
 from eval.scores import Interval, Score
-from eval.sheet import BEST, BEST_GLOSS_FREE, DIFFERENT, Cell, Form, Sheet, cells, export
+from eval.sheet import BEST, BEST_GLOSS_FREE, DIFFERENT, Cell, Form, Sheet, cells, export, rich_table
 from eval.table import published_sheet, score_sheet
 
 ENTRY = Score(
@@ -45,12 +50,50 @@ def test_markdown_has_as_many_cells_in_every_row() -> None:
 
 def test_latex_escapes_and_marks() -> None:
     text = export(SHEET, "latex")
-    assert r"a\textbar{}b & 1.00 \\" in text
+    assert r"a\textbar\allowbreak{}b & 1.00 \\" in text
     assert r"x\_y $<$z$>$ & \textbf{\underline{2.00}} \\" in text
     assert r"w & 3.00$^\ddagger$ \\" in text
     assert r"50 \% of A \& B" in text
     assert text.count(r"\midrule") == 2
     assert {line.count("&") - line.count(r"\&") for line in text.splitlines() if line.endswith(r"\\")} == {1}
+
+
+NASTY = ("[x]", "*", "{a}b", "}", "c\\d", "5 % & $1 #2_3", "~^", "<i>|", "a → b", "−1 ± 2 – 3 …", "ä ß‡")
+ODD = Sheet("odd", "Of [{", ("[system]", "n}"), (tuple(cells(name, "1.00") for name in NASTY),), ("A } note.",))
+
+
+def test_latex_of_any_name_is_balanced_and_keeps_its_rows() -> None:
+    text = export(ODD, "latex")
+    body = re.sub(r"\\[\\{}&%$#_]", "", text)  # what is escaped does not count
+    assert body.count("{") == body.count("}")
+    assert all(body[:end].count("{") >= body[:end].count("}") for end in range(len(body)))
+    assert body.count("$") % 2 == 0
+    assert not re.search("[%#_~^|<>]", body.replace(r"$^\ddagger$", "").replace("$<$", "").replace("$>$", ""))
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + len(NASTY)
+    assert {re.sub(r"\\&", "", row).count("&") for row in rows} == {1}
+    assert [row[:4] for row in rows[:3]] == ["{}[s", "{}[x", "{}* "]  # not the options of the row before
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs (texlive-latex-recommended)")
+def test_latex_compiles(tmp_path: Path) -> None:
+    tables = [SHEET, ODD, score_sheet({"stage2": ENTRY}), published_sheet("phoenix14t", {"stage2": ENTRY})]
+    body = "".join(export(sheet, "latex") for sheet in tables)
+    head = r"\documentclass{article}\usepackage{booktabs}\begin{document}\listoftables"
+    (tmp_path / "tables.tex").write_text(f"{head}\n{body}\\end{{document}}\n", encoding="utf-8")
+    for _ in range(2):  # the second time with the list of tables
+        done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables"], cwd=tmp_path,
+                              capture_output=True, text=True, errors="replace", check=False)  # fmt: skip
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert "Missing character" not in (tmp_path / "tables.log").read_text(errors="replace")
+
+
+def test_scores_fit_a_terminal_of_80_columns() -> None:
+    console = Console(width=80, file=io.StringIO(), legacy_windows=False)
+    entry = ENTRY.model_copy(update={"more": {}, "n": 1176})
+    console.print(rich_table(score_sheet({"stage1": entry, "text_prior": entry})))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert sum("│" in line for line in lines) == 2
 
 
 @pytest.mark.parametrize("form", get_args(Form))
