@@ -48,7 +48,7 @@ def join(
     absent = [id for id in by_id if id not in given]
     if absent and missing == "error":
         refuse(by_id[absent[0]].where, f"a hypothesis of clip {absent[0]!r}",
-               f"none, and none of {len(absent)} clips of {len(by_id)} in all",
+               f"none; {len(absent)} of {len(by_id)} clips have none",
                "Translate them, or count them as empty hypotheses with --missing empty.")  # fmt: skip
     rows = []
     for id, reference in by_id.items():

@@ -98,9 +98,9 @@ def _json_lines(path: Path, role: Role) -> list[Text]:
         # Ours: read as strictly as they are written.
         rows = read_predictions(path)
         return [
-            Text(row.id, row.hypothesis if role == "hypothesis" else row.reference, f"{path}, line {number}",
+            Text(row.id, _checked(row.hypothesis if role == "hypothesis" else row.reference, where), where,
                  row.reference, row.n_frames, row.score)
-            for number, row in enumerate(rows, start=1)
+            for where, row in ((f"{path}, line {number}", row) for number, row in enumerate(rows, start=1))
         ]  # fmt: skip
     rows_ = ((f"{path}, line {number}", line) for number, line in enumerate(lines, start=1))
     return [_object(_parsed(line, where), where, role) for where, line in rows_]

@@ -65,19 +65,19 @@ def _translated(
     folder: Path, features: str, clips: list[Clip], beams: int, max_length: int, seed: int
 ) -> dict[str, list[Prediction]]:
     """The split as it is, with other clips' features, and without features."""
-    import torch
-
     from eval.translate import text_prior, translate_split
     from extract.errors import InputError
     from extract.store import FeatureStore
+    from pipeline.torch_session import quiet_transformers
     from train.tokenizer import load_tokenizer
-    from train.translator import SignTranslator
+    from train.translator import load_translator
 
     if not (folder / "model.safetensors").is_file():
         raise InputError(folder, expected="a translator directory", found="no model.safetensors in it",
                          remedy="Name the folder translator or stage1 of an experiment.")  # fmt: skip
+    quiet_transformers()
     store = FeatureStore.open(features)
-    model = SignTranslator.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model = load_translator(folder)
     tokenizer = load_tokenizer(folder, clips[0].language)
     if model.config.features is None:  # stage 1 goes on from any of its own levels
         model.reads = store.provenance["features"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
@@ -209,7 +210,7 @@ def load_translator(folder: Path) -> SignTranslator:
     remedy = "Train it again, or check the path."
     try:
         model, report = SignTranslator.from_pretrained(folder, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(folder, expected="a translator directory", found=str(error).splitlines()[0][:200],
                          remedy=remedy) from error  # fmt: skip
     # Weights that are not in the file would be drawn at random, with no more than a log line.

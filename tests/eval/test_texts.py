@@ -97,6 +97,7 @@ def test_lines_get_their_ids_from_a_file(tmp_path: Path) -> None:
 
 
 GOOD = {"csv": b"id,text\na,x\n", "txt": b"a|x\n", "jsonl": b'{"id": "a", "text": "x"}\n', "json": b'{"a": "x",\n'}
+GOOD["ours"] = b'{"id": "a", "hypothesis": "x", "reference": "x"}\n'
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,8 @@ GOOD = {"csv": b"id,text\na,x\n", "txt": b"a|x\n", "jsonl": b'{"id": "a", "text"
         ("jsonl", b'{"id": "b", "tekst": "x"}', "line 2: expected one of hypothesis, "),
         ("jsonl", b'{"id": "b", "id": "c", "text": "x"}', "'id' stands twice"),
         ("jsonl", b'{"id": "b", "text": "\\ud800"}', "line 2: expected valid Unicode"),
+        ("jsonl", b'{"id": "b", "text": "\\u0000"}', "line 2: expected a text, found a NUL character"),
+        ("ours", b'{"id": "b", "hypothesis": "\\u0000", "reference": "x"}', "line 2: expected a text, found a NUL"),
         ("json", b'"b": }', "line 2: expected JSON"),
         ("json", b'"b": "k\xfc"}', "line 2: expected UTF-8, found byte 0xfc"),
         ("json", b'"b": "\0"}', "line 2: expected JSON, found a NUL byte"),
@@ -128,7 +131,7 @@ GOOD = {"csv": b"id,text\na,x\n", "txt": b"a|x\n", "jsonl": b'{"id": "a", "text"
     ],
 )
 def test_names_file_and_line_of_what_is_wrong(tmp_path: Path, suffix: str, bad: bytes, says: str) -> None:
-    path = tmp_path / f"hyp.{suffix}"
+    path = tmp_path / f"hyp.{suffix.replace('ours', 'jsonl')}"
     path.write_bytes(GOOD[suffix] + bad + b"\n")
     with pytest.raises(InputError, match=says) as caught:
         read_texts(path, "hypothesis")
@@ -184,7 +187,7 @@ def test_nothing_is_shifted_and_nothing_is_dropped(order: list[str], kept: int) 
 @pytest.mark.parametrize(
     ("given_", "says"),
     [
-        ({"clip_a": "x"}, "ref, line 2: expected a hypothesis of clip 'clip_b', found none, and none of 5 clips of 6"),
+        ({"clip_a": "x"}, "ref, line 2: expected a hypothesis of clip 'clip_b', found none; 5 of 6 clips have none"),
         ({"clip_a": "x", "Clip_B": "y"}, "hyp, line 2: .*'clip_b', found 'Clip_B', which differs by case only"),
         ({"clip_a": "x", "clip_aa": "y"}, "hyp, line 2: .*which they do not have. Did you mean 'clip_a'"),
         ({"dev_1": "x", "dev_2": "y"}, r"hyp, line 1: .*'dev_1'.*\(and 1 more of 2\). The references are of another"),

@@ -1,5 +1,6 @@
 """The joint baseline: its learning rates, its budgets, and its translations from pixels."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,3 +161,6 @@ def test_a_translator_with_other_weights_is_refused(tmp_path: Path) -> None:
         load_translator(tmp_path / "t")
     with pytest.raises(InputError, match="expected a translator directory"):
         load_translator(tmp_path / "nothing")
+    os.truncate(tmp_path / "t/model.safetensors", 3000)  # a copy that was cut off
+    with pytest.raises(InputError, match="expected a translator directory"):
+        load_translator(tmp_path / "t")
