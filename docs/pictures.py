@@ -1,9 +1,18 @@
-"""Draws the pictures of the README: ``python docs/pictures.py`` writes docs/images/*.png."""
+"""Draws the pictures of the README, docs/images/*.png.
+
+    python docs/pictures.py                          # writes those of the corpus and the pipeline
+    python docs/pictures.py runs/demo/report.html    # and that of the report
+
+The report is what `make demo` left; Chromium, which `make browser` installs on Debian, draws it.
+"""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
+import cv2
 import matplotlib as mpl
 import numpy as np
 
@@ -17,6 +26,8 @@ from pipeline.corpus.motion import poses
 from pipeline.corpus.signer import Canvas, Look
 
 FOLDER = Path(__file__).with_name("images")
+WINDOW = {"width": 620, "height": 660, "deviceScaleFactor": 1, "mobile": False}
+"""Of the browser, on the report."""
 SAID = (
     Meaning("MONTAG", "NORD", "REGEN", "STARK"),
     Meaning(None, "KUESTE", degrees=25),
@@ -65,7 +76,34 @@ def pipeline() -> None:
     figure.savefig(FOLDER / "pipeline.png", dpi=110)
 
 
+def report(page: Path) -> None:
+    """Two windows of a report beside each other: its beginning, and a clip of the worst in the middle of its frames."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", WINDOW)
+        browser.get(page.resolve().as_uri())
+        shots = [browser.get_screenshot_as_png()]
+        browser.execute_script(
+            "const card = document.querySelector('[data-kinds~=worst]'), seek = card.querySelector('.seek');"
+            "seek.value = Math.ceil(seek.max / 2); seek.dispatchEvent(new Event('input'));"
+            "card.scrollIntoView(); scrollBy(0, -12);"
+        )
+        shots.append(browser.get_screenshot_as_png())
+    finally:
+        browser.quit()
+    panes = [cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR) for shot in shots]
+    panes.insert(1, np.full_like(panes[0][:, :2], 128))
+    cv2.imwrite(str(FOLDER / "report.png"), cv2.hconcat(panes), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     corpus()
     pipeline()
+    for given in sys.argv[1:]:
+        report(Path(given))
