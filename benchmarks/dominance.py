@@ -1,6 +1,6 @@
 """What the dominance probe adds to a training step: ``python benchmarks/dominance.py``.
 
-Runs with and without it take turns; the medians of the rounds are compared.
+Runs with and without it take turns; the medians of the rounds are compared. Writes docs/benchmarks/dominance.json.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose extract.py would hide the package
 
+import argparse
 import copy
-import json
+import os
+import platform
 import statistics
 import tempfile
 import time
@@ -19,22 +21,29 @@ import time
 import numpy as np
 import torch
 
+from benchmarks.page import write_report
 from extract.store import Features
 from train.features import FeatureDataset, collate_features
 from train.settings import AdapterSettings, TrainingSettings
 from train.trainer import fit
 from train.translator import SignTranslator
 
-ROUNDS, STEPS, CLIPS, WIDTH = 5, 41, 64, 512
+STEPS, CLIPS, WIDTH = 41, 64, 512
 SIZES = {
-    "stage 2 of the demo (d 192, 3 + 3 layers)": {"d_model": 192, "layers": 3, "ffn": 768, "vocab": 400},
-    "Light-T (d 512, 3 + 3 layers)": {"d_model": 512, "layers": 3, "ffn": 2048, "vocab": 2400},
+    "demo_stage_2": {"d_model": 192, "layers": 3, "ffn": 768, "vocab": 400},
+    "light_t": {"d_model": 512, "layers": 3, "ffn": 2048, "vocab": 2400},
 }
 
 
 def main() -> None:
     from transformers import MBartConfig, MBartForConditionalGeneration
 
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/dominance.json"))
+    options = parser.parse_args()
+    figures: dict[str, float] = {}
+    ratios: dict[str, float] = {}
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     for name, size in SIZES.items():
@@ -51,7 +60,7 @@ def main() -> None:
         )  # fmt: skip
         model = SignTranslator.compose(MBartForConditionalGeneration(config), AdapterSettings(), WIDTH)
         medians: dict[bool, list[float]] = {False: [], True: []}
-        for _ in range(ROUNDS):
+        for _ in range(options.rounds):
             for dominance in medians:
                 moments: list[float] = []
                 settings = TrainingSettings(steps=STEPS, batch_size=16, dominance=dominance)
@@ -63,9 +72,21 @@ def main() -> None:
                 # The steps after the first: whole tens of them, one of each copies the weights.
                 medians[dominance].append((moments[-1] - moments[0]) / (len(moments) - 1))
         with_it, without = (statistics.median(medians[dominance]) for dominance in (True, False))
-        figures = {"ms": 1000 * without, "ms with the probe": 1000 * with_it, "ratio": with_it / without}
-        rounded = {key: round(value, 3) for key, value in figures.items()}
-        print(json.dumps({"model": name, "parameters": model.num_parameters(), **rounded}))
+        figures |= {
+            f"{name}_parameters": model.num_parameters(),
+            f"{name}_ms": 1000 * without,
+            f"{name}_with_the_probe_ms": 1000 * with_it,
+        }
+        ratios[f"{name}_with_the_probe"] = with_it / without
+    report = {
+        "title": "A training step with the dominance probe",
+        "command": f"python benchmarks/dominance.py --rounds {options.rounds}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "figures": figures,
+        "ratios": ratios,
+        "wanted": dict.fromkeys(ratios, "at most 1.03"),
+    }
+    write_report(report, options.out)
 
 
 if __name__ == "__main__":

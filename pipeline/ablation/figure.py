@@ -23,7 +23,8 @@ def draw(outcome: Outcome, path: Path) -> Path:
         ours.plot([seed.bleu4 for seed in row.seeds.values()], [place] * len(row.seeds), "o", color="#08519c", ms=4)
     ours.set_yticks(places, names)
     ours.invert_yaxis()
-    ours.set_title(f"{outcome.dataset}, {len(outcome.seeds)} seeds, {outcome.n} test clips", fontsize=10)
+    seeds = f"{len(outcome.seeds)} seeds" if len(outcome.seeds) > 1 else "1 seed"
+    ours.set_title(f"{outcome.dataset}, {seeds}, {outcome.n} test clips", fontsize=10)
     for paper in theirs:
         paper.barh(places, [value or 0.0 for value in papers], color="#d9d9d9", height=0.6)
         paper.set_title("the paper, PHOENIX14T", fontsize=10)

@@ -81,7 +81,7 @@ def test_no_absolute_path_in_what_travels(finished: Path) -> None:
 def test_a_second_run_does_nothing(copy: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
     done = slt("demo", "--preset", "tiny", "--out", copy)
-    assert done.stderr.count("up to date") == 8
+    assert done.stderr.count("up to date") == 9
     after = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
     changed = {path.name for path in after if after[path] != before.get(path)}
     assert changed <= {"config.yaml"}
