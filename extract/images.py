@@ -1,4 +1,4 @@
-"""Frame folders: numbered images of one clip, decoded by OpenCV."""
+"""Frame folders: numbered images of one clip, decoded by OpenCV, or what is the same and quicker."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import ClipError
+from extract.png import decode_png
 from extract.stopwatch import Stopwatch
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -105,12 +106,14 @@ def cut_rows(path: Path, image: Frame, rows: tuple[int, int] | None) -> Frame:
 
 def _read_image(path: Path) -> Frame:
     with READING:
-        data = np.fromfile(path, dtype=np.uint8)
+        data = path.read_bytes()
     # OpenCV fills what a truncated file lacks with grey and only warns.
-    if _end_mark(path.name) not in data[-_TAIL:].tobytes():
-        raise ClipError("decode", f"{path}: truncated ({data.size} bytes, no end mark)")
+    if _end_mark(path.name) not in data[-_TAIL:]:
+        raise ClipError("decode", f"{path}: truncated ({len(data)} bytes, no end mark)")
+    if (plain := decode_png(data)) is not None:
+        return plain
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:  # it declares more than OPENCV_IO_MAX_IMAGE_PIXELS
         raise ClipError("decode", f"{path}: OpenCV refuses it: {error.err}") from None
     if image is None:
