@@ -30,9 +30,9 @@ TRANSFORMER = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 2, "
 FRAMES = FrameSettings(resize=32, crop=28)
 
 
-def encoder(backbone: dict[str, object]) -> VisualEncoder:
+def encoder(backbone: dict[str, object], settings: FrameSettings = FRAMES) -> VisualEncoder:
     torch.manual_seed(0)
-    made = VisualEncoder.from_settings(EncoderSettings(backbone=backbone, width=12), FRAMES)
+    made = VisualEncoder.from_settings(EncoderSettings(backbone=backbone, width=12), settings)
     for module in made.modules():  # as after training: not the identity
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.3)
@@ -42,8 +42,8 @@ def encoder(backbone: dict[str, object]) -> VisualEncoder:
     return made.eval().requires_grad_(False)
 
 
-def frames(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, 3, 28, 28), dtype=np.uint8)
+def frames(count: int, seed: int = 0, side: int = 28) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 3, side, side), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("backbone", [BACKBONE, BOTTLENECK, TRANSFORMER])
@@ -68,6 +68,31 @@ def test_a_frames_features_do_not_depend_on_its_batch(name: str) -> None:
     together = backend(batch)
     assert torch.equal(together, backend(np.ascontiguousarray(batch[::-1])).flip(0))
     assert torch.equal(together, torch.cat([backend(batch[:1]), backend(batch[1:4]), backend(batch[4:])]))
+
+
+@pytest.mark.parametrize("backbone", [BACKBONE, BOTTLENECK, BACKBONE | {"hidden_sizes": [8], "depths": [2]}])
+@pytest.mark.parametrize("side", [96, 101, 128])
+def test_ncnn_frames_of_one_stack_do_not_touch(backbone: dict[str, object], side: int) -> None:
+    """Maps of 3 rows, which leave one empty row between frames, and of 4, which leave four."""
+    plain = encoder(backbone, FrameSettings(resize=side, crop=side))
+    backend, batch = NcnnBackend(folded(plain)), frames(11, side=side)
+    found = backend(batch)
+    torch.testing.assert_close(found, TorchBackend(plain, 11)(batch), atol=1e-5, rtol=1e-5)
+    for order in ([3], [10, 0, 5], list(range(10, -1, -1))):
+        assert torch.equal(backend(batch[order]), found[order])
+
+
+def test_ncnn_an_infinite_frame_does_not_spoil_its_neighbours() -> None:
+    plain = encoder(BACKBONE)
+    plain.backbone.embedder.embedder.convolution.weight[0] = 1e38  # overflows where all is bright
+    batch = np.zeros((6, 3, 28, 28), np.uint8)
+    backend = NcnnBackend(folded(plain))
+    expected = backend(batch)
+    batch[[1, 4]] = 255
+    found = backend(batch)
+    assert expected.isfinite().all()
+    assert not found[[1, 4]].isfinite().all()
+    assert torch.equal(found[[0, 2, 3, 5]], expected[[0, 2, 3, 5]])
 
 
 def test_folding_leaves_the_encoder_as_it_was() -> None:
