@@ -22,7 +22,8 @@ def write_report(report: dict[str, Any], path: Path) -> None:
 
     Args:
         report: ``title``, ``command``, ``machine``, ``figures`` (name to number), ``ratios`` (name to number) and
-            ``wanted`` (name of a ratio to the bound that it must keep, in words).
+            ``wanted`` (name of a ratio to the bound that it must keep, in words); ``notes``, sentences, where there are
+            some.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n")
@@ -45,6 +46,7 @@ def write_page() -> None:
             f"| {name.replace('_', ' ')} | {_number(value)} | {wanted.get(name, '')} |"
             for name, value in report["ratios"].items()
         ]
+        lines += [line for note in report.get("notes", []) for line in ("", note)]
         sections.append("\n".join(lines) + "\n")
     FOLDER.with_suffix(".md").write_text("\n".join(sections))
 

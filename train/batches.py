@@ -54,6 +54,8 @@ class LengthBatches(Sampler[list[int]]):
             key=lambda shape: shape[0] * (shape[1] + shape[2]),
         )
         """Examples, source steps and target pieces of the batch that takes most memory."""
+        self.alike = bool((sizes == sizes[:1]).all())
+        """All examples have the same lengths."""
 
     def __len__(self) -> int:
         """Batches of this process in an epoch."""

@@ -7,6 +7,7 @@ import torch
 from distributed.system import MEMORY_LIMIT
 
 from extract.errors import InputError
+from train.processes import local_process_count
 
 
 def require_precision(precision: str, device: torch.device) -> None:
@@ -36,11 +37,12 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that this process can still take: on the GPU, or in RAM within the limits of its container; None where
-    that cannot be asked."""
+    """Bytes that this process can still take: on the GPU, or its share of the RAM within the limits of its container;
+    None where that cannot be asked."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     if device.type != "cpu":
         return None
-    return min(psutil.virtual_memory().available, int(MEMORY_LIMIT) - psutil.Process().memory_info().rss)
+    free = min(psutil.virtual_memory().available, int(MEMORY_LIMIT) - psutil.Process().memory_info().rss)
+    return free // local_process_count()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -13,6 +15,12 @@ from train.batches import LengthBatches
 from train.device import free_memory
 from train.memory import TOLERANCE, Memory, size
 from train.settings import TrainingSettings
+
+REMEDY = (
+    "Use a smaller batch_size or batch_tokens with accumulate, which gives the same steps, gradient_checkpointing, a "
+    "trimmed vocabulary, lora, or half precision"
+)
+"""Where memory does not suffice."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,9 +71,22 @@ class Plan:
             raise InputError(
                 f"memory of {self.device}", expected=f"about {size(wanted)} free ({self.memory})",
                 found=size(self.free),
-                remedy="Use a smaller batch_size or batch_tokens with accumulate, which gives the same steps, "
-                "gradient_checkpointing, a trimmed vocabulary, lora, or half precision; check_memory: false tries it.",
+                remedy=f"{REMEDY}; check_memory: false tries it.",
             )  # fmt: skip
+
+
+@contextmanager
+def enough_memory(device: torch.device) -> Iterator[None]:
+    """What runs within takes no more than the device has.
+
+    Raises:
+        InputError: it does; torch's own error says neither what to do nor, on one line, what happened.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"memory of {device}", expected="room for the model and its largest batch",
+                         found=". ".join(str(error).split(". ")[:2]), remedy=f"{REMEDY}.") from error  # fmt: skip
 
 
 def plan(

@@ -31,7 +31,7 @@ from train.callbacks import EpochCallback, PatienceCallback, Report, ReportCallb
 from train.device import require_precision
 from train.dominance import DominanceProbe
 from train.memory import estimate
-from train.plan import plan
+from train.plan import enough_memory, plan
 from train.processes import process_count, process_rank
 from train.settings import TrainingSettings
 from train.watching import BATCH, watch
@@ -159,7 +159,8 @@ def fit(
     )
     require_precision(settings.precision, torch.accelerator.current_accelerator() or torch.device("cpu"))
     arguments = _arguments(settings, work, selecting=dev is not None and settings.evaluate_every is not None)
-    _announce(model, settings, batches, train, collate, arguments.device, say)
+    with enough_memory(arguments.device):
+        _announce(model, settings, batches, train, collate, arguments.device, say)
     patience = [PatienceCallback(settings.patience)] if settings.patience else []
     probes = [DominanceProbe(work)] if settings.dominance else []
     trainer = RateGroupTrainer(
@@ -178,7 +179,8 @@ def fit(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with enough_memory(arguments.device):
+        trainer.train(resume_from_checkpoint=checkpoint)
     log = [dict(entry) for entry in trainer.state.log_history]
     log.append({"step": trainer.state.global_step, "seconds": time.monotonic() - started})
     return log
@@ -247,8 +249,9 @@ def _announce(
     if hasattr(train, "example_of"):
         clips, steps, pieces = batches.largest
         memory = estimate(
-            model, settings, lambda n: collate([train.example_of(steps, pieces)] * n), clips, batches.processes
-        )
+            model, settings, lambda n: collate([train.example_of(steps, pieces)] * n), clips, batches.processes,
+            alike=batches.alike,
+        )  # fmt: skip
     planned = plan(model, settings, batches, device, memory)
     for line in planned.lines():
         say(line)

@@ -201,3 +201,11 @@ def test_stage_2_never_touches_pixels(trained: Path) -> None:
     assert (out / "translator/lora/adapter_model.safetensors").is_file()
     scores = json.loads(slt("translate", *words(trained)[:2], out, *words(trained)[3:], "--json").stdout)
     assert scores["failed"] == 0
+
+
+def test_trackers_get_the_log(trained: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `track` is not installed")
+    out, _ = fine_tuned(trained, "tracked", SLT, "train.translate.steps=4", "train.translate.report_to=[tensorboard]")
+    (events,) = (out / "logs/tensorboard").rglob("events.out.tfevents.*")
+    written = events.read_bytes()
+    assert [name for name in (b"train/loss", b"train/learning_rate", b"eval/bleu4") if name not in written] == []

@@ -349,3 +349,13 @@ def test_before_the_first_step_it_says_what_it_will_do_and_refuses_what_cannot_f
     with pytest.raises(InputError, match=r"memory of cpu: expected about .* found 0.01 MB.*gradient_checkpointing"):
         fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / "no", say=said.append)
     assert not (tmp_path / "no").exists()
+
+
+def test_a_device_that_runs_out_of_memory_says_what_to_do(tmp_path: Path) -> None:
+    train, _, model = parts(tmp_path)
+
+    def full(_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
+
+    with pytest.raises(InputError, match=r"memory of cpu: .* found CUDA out of .* 2.00 GiB\. Use a smaller batch_size"):
+        fit(model, TrainingSettings(steps=1), examples(train, clips("train")), full, tmp_path / "work")
