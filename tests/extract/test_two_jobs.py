@@ -129,6 +129,7 @@ def test_the_same_job_twice_at_once(
         np.testing.assert_array_equal(store[id], undisturbed[id], strict=True)
 
 
+@pytest.mark.slow
 def test_two_encoders_at_one_store(
     tiny_index: ClipIndex, tiny_dataset: Dataset, tiny_encoder: Path, undisturbed: FeatureStore, tmp_path: Path,
     running: list[Driver],

@@ -104,7 +104,7 @@ def test_a_missing_output_is_made_again(copy: Path) -> None:
     (copy / "scores.json").unlink()
     assert states(copy)["score"] == "stale"
     done = slt("run", "tiny", "--out", copy, *places(copy / "corpus"))
-    assert done.stderr.count("up to date") == 7  # the same scores: the report is still right
+    assert done.stderr.count("up to date") == 8  # the same scores: the report is still right
     assert (copy / "scores.json").read_text() == before
 
 
@@ -172,6 +172,7 @@ def test_features_of_another_encoder_are_not_translated(copy: Path) -> None:
     assert "found frames.resize 40" in refused.stderr
 
 
+@pytest.mark.slow
 def test_later_stages_need_no_videos(copy: Path) -> None:
     shutil.rmtree(copy / "corpus" / DATASET_FOLDER)
     assert set(states(copy).values()) == {"done"}
@@ -189,6 +190,7 @@ def test_dry_run_writes_nothing(tmp_path: Path, tiny_corpus: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path, finished: Path) -> None:
     """SIGKILL of the whole process group at several moments; the last run ends with the same scores."""
     out = tmp_path / "out"
@@ -222,7 +224,7 @@ def test_the_joint_baseline_is_a_row_of_its_own(copy: Path) -> None:
     image.write_bytes(whole)
     done = slt("run", "tiny", *out, *joint, "--json")
     assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior", "joint"]
-    assert done.stderr.count("up to date") == 6
+    assert done.stderr.count("up to date") == 7
     record = json.loads((copy / "state/joint.json").read_text())
     spent = json.loads((copy / "state/visual.json").read_text())["figures"]["clip_passes"]
     log = json.loads((copy / "logs/finetune.json").read_text())

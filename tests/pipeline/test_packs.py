@@ -49,6 +49,7 @@ def stores(out: Path) -> dict[str, FeatureStore]:
     return {path.stem: FeatureStore.open(path) for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_features_are_those_without_packs_and_the_root_is_not_needed(
     plain: Path, tiny_corpus: Path, tmp_path: Path
 ) -> None:

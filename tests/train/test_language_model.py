@@ -176,6 +176,7 @@ def cached(cache: Path, folder: Path, name: str) -> None:
     (snapshot.parents[1] / "refs/main").write_text("0123")
 
 
+@pytest.mark.slow
 def test_a_name_is_looked_up_in_the_cache_and_fetched_only_then(small_mbart: Path, tmp_path: Path) -> None:
     """Without network: a model of the cache loads; one that is nowhere is refused within seconds."""
     cached(tmp_path, small_mbart, "facebook/mbart-large-cc25")

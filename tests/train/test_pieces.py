@@ -145,6 +145,7 @@ def test_half_precision_goes_by_pieces() -> None:
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.backbone.parameters())
 
 
+@pytest.mark.slow
 def test_a_clip_of_475_frames_needs_a_fraction_of_the_memory() -> None:
     """Peaks of a process beyond what it had before the clip, the thriftiest way first: each is a bound from above."""
     script = textwrap.dedent(
