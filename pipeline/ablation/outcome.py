@@ -186,7 +186,8 @@ def _heading(table: str) -> str:
 
 def _said(claim: Claim) -> str:
     paper = "" if claim.paper is None else f" (paper {claim.paper:+.2f})"
-    verdict = "holds" if claim.holds else "does not hold"
+    opposite = all(claim.differences[seed] < 0 and p < LEVEL for seed, p in claim.p_values.items())
+    verdict = "holds" if claim.holds else "the opposite holds" if opposite else "does not hold"
     return f"{claim.better} > {claim.worse}: {claim.difference:+.2f}{paper}, p = {claim.p_value:.3g}: {verdict}."
 
 

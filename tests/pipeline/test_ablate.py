@@ -182,6 +182,9 @@ def test_claims_must_hold_with_every_seed(ablated: Path, finished_demo: Path) ->
     assert outcome.rows["good"].deviation is not None
     assert outcome.rows["good"].deviation["bleu4"] == pytest.approx(100 / 2**0.5)
     assert any("does not hold" in note for note in outcome_sheet(outcome).notes)
+    swapped = Table(asked.name, asked.title, asked.rows, (("bad", "good"),))
+    write_predictions(listed[2].predictions, read_predictions(listed[0].predictions))
+    assert any("the opposite holds" in note for note in outcome_sheet(measure(swapped, listed, "slt")).notes)
 
 
 def test_the_plan_knows_what_is_done(ablated: Path, finished_demo: Path) -> None:
