@@ -236,7 +236,7 @@ def test_the_joint_baseline_is_a_row_of_its_own(copy: Path) -> None:
     scores = json.loads((copy / "scores.json").read_text())
     assert f"| joint | {scores['joint']['bleu1']:.2f} |" in card
     assert "joint" in (copy / "report.html").read_text()
-    assert slt("run", "tiny", *out, *joint, "--json").stderr.count("up to date") == 10
+    assert slt("run", "tiny", *out, *joint, "--json").stderr.count("up to date") == 11
 
 
 def test_cards_tell_data_recipe_scores_and_hashes(finished: Path) -> None:
