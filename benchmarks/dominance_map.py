@@ -93,6 +93,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/map"))
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     given = parser.parse_args()
+    if given.x == given.y:
+        parser.error(f"--x and --y are both {given.x}: name two axes")
     base = open_run(given.config, None, given.overrides, None)
     x, y = (_axis(base.experiment, getattr(given, name), getattr(given, f"{name}_values")) for name in ("x", "y"))
     out, bars = given.out.absolute(), Bars()
@@ -102,7 +104,7 @@ def main() -> None:
             cell = f"{right}, {down}"
             bars.say(f"[bold magenta]{cell}[/bold magenta]")
             asked = _cell(base.experiment, {**changes, **further})
-            listed = arms(asked, base.experiment, range(given.seeds), out / "arms", None, None)
+            listed = arms(asked, base.experiment, range(given.seeds), out / "arms", base.manifest, base.beside)
             for arm in listed:
                 bars.say(f"[bold cyan]{arm.row.name}, seed {arm.seed}[/bold cyan] in {arm.run.folder}")
                 arm.run.execute(arm.stages, bars)

@@ -40,6 +40,7 @@ def ablate(
 ) -> None:
     """The paper's ablations on a config's dataset. Runs share every stage that is the same; what is done stays done."""
     from pipeline.ablation.arm import arms
+    from pipeline.ablation.outcome import require_same
     from pipeline.ablation.tables import table
 
     base = open_run(config, None, overrides, manifest)
@@ -48,6 +49,8 @@ def ablate(
         one: arms(one, base.experiment, range(seeds), folder / "arms", base.manifest, base.beside)
         for one in (table(name, base.experiment) for name in dict.fromkeys(tables))
     }
+    for one, of in listed.items():
+        require_same(folder / f"{one.file}.json", of)
     if dry_run:
         _show_plan([arm for seed in range(seeds) for of in listed.values() for arm in of if arm.seed == seed], as_json)
         return
@@ -75,8 +78,8 @@ def _run(listed: Mapping[Table, Sequence[Arm]], seeds: int, folder: Path) -> tup
         for one, of in listed.items():
             name = one.file
             found[name] = measure(one, [arm for arm in of if arm.seed <= seed], command)
-            write_outcome(folder / f"{name}.json", found[name])
-            draw(found[name], folder / f"{name}.png")
+            if write_outcome(folder / f"{name}.json", found[name]):
+                draw(found[name], folder / f"{name}.png")
     return found, sum(failed.values())
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline.freshness import Records
+from pipeline.freshness import Record, Records
 from pipeline.replacing import replacing
 
 
@@ -25,22 +25,28 @@ def borrow(records: Records, stage: str, inputs: Any, lenders: Path) -> Path | N
     Returns:
         The lender; None when there is none.
     """
+    found = lent(stage, inputs, lenders)
+    if found is None:
+        return None
+    folder, record = found
+    records.forget(stage)
+    for name in record.outputs:
+        if "://" not in name and not Path(name).is_absolute():
+            _share(folder / name, records.folder / name)
+    for log in (folder / "logs").glob(f"{stage}.*"):
+        (records.folder / "logs").mkdir(exist_ok=True)
+        shutil.copy2(log, records.folder / "logs" / log.name)
+    records.write(stage, record)
+    return folder
+
+
+def lent(stage: str, inputs: Any, lenders: Path) -> tuple[Path, Record] | None:
+    """The first experiment below ``lenders`` that has a stage with these inputs, and its record."""
     for folder in sorted(path.parent for path in lenders.glob("*/state")):
-        lender = Records(folder)
-        if folder == records.folder or lender.state(stage, inputs)[0] != "done":
-            continue
-        record = lender.read(stage)
-        if record is None:
-            continue
-        records.forget(stage)
-        for name in record.outputs:
-            if "://" not in name and not Path(name).is_absolute():
-                _share(folder / name, records.folder / name)
-        for log in (folder / "logs").glob(f"{stage}.*"):
-            (records.folder / "logs").mkdir(exist_ok=True)
-            shutil.copy2(log, records.folder / "logs" / log.name)
-        records.write(stage, record)
-        return folder
+        records = Records(folder)
+        record = records.read(stage)
+        if record is not None and records.state(stage, inputs)[0] == "done":
+            return folder, record
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -159,7 +160,7 @@ def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
     """
     raw = experiment.model_dump(mode="json", exclude_unset=True)
     for key, value in changes.items():
-        set_value(raw, key, value)
+        set_value(raw, key, copy.deepcopy(value))  # a later key may lie within it
     try:
         return Experiment.model_validate(raw)
     except ValidationError as error:

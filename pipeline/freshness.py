@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from extract.errors import InputError
 from extract.fingerprint import digest
 from extract.settings import Settings
 
@@ -125,9 +126,16 @@ def sha256_of(path: Path) -> str:
 
 
 def file_digest(text: str | None) -> str | None:
-    """Of a file; None where there is none."""
-    path = Path(text) if text else None
-    return sha256_of(path) if path and path.is_file() else None
+    """Of a file that a setting names; None where it names none.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if text is None:
+        return None
+    if not (path := Path(text)).is_file():
+        raise InputError(path, expected="a file, as the config says", found="none such", remedy="Check the path.")
+    return sha256_of(path)
 
 
 def model_digest(named: str | Mapping[str, Any]) -> str | None:

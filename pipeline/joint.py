@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.cards import write_cards
 from pipeline.freshness import deciding, sha256_of
 from pipeline.language_models import language_model_inputs, start_of_stage_2
-from pipeline.learning import learnt_from, pixel_inputs, readable
+from pipeline.learning import pixel_inputs, readable
 from pipeline.logs import write_log
 from pipeline.replacing import replacing
 from pipeline.run import HELPED, Result, Run, Stage, Task
@@ -65,7 +65,6 @@ def run_joint(run: Run, task: Task) -> Result:
     begin = load_encoder(run.folder / "encoder").requires_grad_(True) if settings.start == "stage1" else None
     pixels = run.pixels(training=True)
     train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
-    train = learnt_from(train, experiment.train.clips)
     model, log = train_joint(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
         language_model=language_model, spent=_spent(run), bars=bars.bar, begin=begin,

@@ -24,6 +24,7 @@ def tokenizer_inputs(run: Run) -> Mapping[str, Any]:
     return {
         "vocabulary": settings.vocabulary,
         "text": file_digest(settings.text),
+        **_sentences(run, settings.text),
         "language": run.dataset.entry.language,
     }
 
@@ -53,6 +54,7 @@ def lm_inputs(run: Run) -> Mapping[str, Any]:
         "train.lm": deciding(settings),
         **({"start_from files": model_digest(settings.start_from)} if settings and settings.start_from else {}),
         "text": file_digest(settings.text if settings else None),
+        **_sentences(run, settings.text if settings else None),
         "language": run.dataset.entry.language,
     }
 
@@ -99,6 +101,7 @@ def language_model_inputs(run: Run) -> dict[str, Any]:
         "language model": settings.language_model,
         "language model files": model_digest(settings.language_model),
         "pretrained": settings.pretrained,
+        **({} if settings.pretrained else {"seed": settings.seed}),  # of the random weights
         "language": run.dataset.entry.language,
     }
 
@@ -146,9 +149,14 @@ def pieces_of_stage_1(run: Run) -> Path | str:
     return run.folder / "lm" if named == "lm" else named
 
 
+def _sentences(run: Run, text: str | None) -> dict[str, Any]:
+    """Where no file is given, the text is the sentences that stage 1 and 2 learn from."""
+    return {} if text else {"train.clips": run.experiment.train.clips}
+
+
 def documents(run: Run, text: str | None) -> list[list[str]]:
     """Of a text file, or the sentences of the train split, each by itself."""
 
     from train.denoise import read_documents
 
-    return read_documents(Path(text)) if text else [[clip.text] for clip in run.clips("train")]
+    return read_documents(Path(text)) if text else [[clip.text] for clip in run.learnt()]

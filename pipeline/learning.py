@@ -75,7 +75,6 @@ def run_visual(run: Run, task: Task) -> Result:
             log += pretrain(light_t, tokenizer, text, settings.warm_start, task.checkpoints / "light_t", tick)
     pixels = run.pixels(training=True)
     train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
-    train = learnt_from(train, experiment.train.clips)
     model, visual_log = train_visual(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
         language_model=light_t, bars=bars.bar,
@@ -152,7 +151,7 @@ def run_finetune(run: Run, task: Task) -> Result:
     settings = run.experiment.train.translate
     language_model, tokenizer = start_of_stage_2(run)
     train_store, dev_store = (FeatureStore.open(run.store(split)) for split in ("train", "dev"))
-    train, dev = learnt_from(run.clips("train"), run.experiment.train.clips), run.clips("dev")
+    train, dev = run.learnt(), run.clips("dev")
     views = [view.name for view in run.experiment.extract.views]
     with task.bars.bar("LLM fine-tuning", "steps") as tick:
         done = train_translate(
@@ -178,7 +177,7 @@ def run_finetune(run: Run, task: Task) -> Result:
 
 def readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> list[Clip]:
     """Clips whose frames are whole; says how many are not."""
-    clips = run.clips(split)
+    clips = run.learnt() if split == "train" else run.clips(split)
     unpacked: Mapping[str, Any] = {} if isinstance(pixels, Path) else pixels.failures(split)
     whole = [clip for clip in clips if clip.problem is None and clip.id not in unpacked]
     if not whole:
@@ -188,11 +187,3 @@ def readable(run: Run, split: str, bars: Bars, pixels: Path | PackedFrames) -> l
     if len(whole) < len(clips):
         bars.say(f"  [yellow]{len(clips) - len(whole)} of {len(clips)} clips cannot be read and are left out[/yellow]")
     return whole
-
-
-def learnt_from(clips: list[Clip], number: int | None) -> list[Clip]:
-    """As many clips, those with the smallest digests of their ids, in their order; all where there are not more."""
-    if number is None or number >= len(clips):
-        return clips
-    chosen = set(sorted((clip.id for clip in clips), key=digest)[:number])
-    return [clip for clip in clips if clip.id in chosen]

@@ -167,6 +167,16 @@ class Run:
         """The clips of a split, in memory."""
         return list(self.split(split))
 
+    def learnt(self) -> list[Clip]:
+        """The train clips that every stage learns from: all, or of those without a problem ``train.clips``, the ones
+        with the smallest digests of their ids, in their order."""
+        clips, number = self.clips("train"), self.experiment.train.clips
+        if number is None:
+            return clips
+        sound = [clip for clip in clips if clip.problem is None]
+        chosen = set(sorted((clip.id for clip in sound), key=digest)[:number])
+        return [clip for clip in sound if clip.id in chosen]
+
     def inputs(self, stage: Stage) -> dict[str, Any]:
         """What decides a stage's result: settings, outside files, and the results of the stages before."""
         before = {need: self.records.read(need) for need in stage.needs}
@@ -253,6 +263,9 @@ class Run:
                 raise InputError(f"stage {stage.name}", expected=f"the result of {need}", found="none",
                                  remedy=f"Run `slt run` or the stage {need} first.")  # fmt: skip
         inputs = self.inputs(stage)
+        if process_rank() == 0:
+            resolved = self.experiment.model_copy(update={"score": self.scoring})
+            write_config(resolved, self.folder / "config.yaml")
         if self.lenders and not force and (lender := borrow(self.records, stage.name, inputs, self.lenders)):
             bars.say(f"[dim]{stage.name}: as in {lender}[/dim]")
             record = self.records.read(stage.name)
@@ -263,8 +276,6 @@ class Run:
         if process_rank() > 0:
             stage.work(self, Task(bars, checkpoints, inputs))
             return 0
-        resolved = self.experiment.model_copy(update={"score": self.scoring})
-        write_config(resolved, self.folder / "config.yaml")
         self.records.forget(stage.name)  # while the outputs change, no record vouches for them
         result = stage.work(self, Task(bars, checkpoints, inputs))
         outputs = [self.records.named(output) for output in result.outputs]

@@ -127,7 +127,8 @@ def run_index(run: Run, task: Task) -> Result:
     listed = remarks_path(run.index)
     if remarks := summary(read_remarks(listed)):
         parts.append(f"[yellow]{'; '.join(remarks)}: see {listed}[/yellow]")
-    return Result([run.index], sha256_of(run.index), f"clips: {', '.join(parts)}", failed)
+    outputs = [run.index, *([listed] if listed.is_file() else [])]
+    return Result(outputs, sha256_of(run.index), f"clips: {', '.join(parts)}", failed)
 
 
 def _extract_inputs(run: Run) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ def trim_inputs(run: Run) -> Mapping[str, Any]:
         "language model": train.foreign,
         "language model files": model_digest(train.foreign) if train.foreign else None,
         "texts": [file_digest(text) for text in _texts(run)],
+        "train.clips": train.clips,
         "language": run.dataset.entry.language,
     }
 
@@ -42,7 +43,7 @@ def run_trim(run: Run, task: Task) -> Result:
         return HELPED
     name, where, language = run.experiment.train.foreign, named_by(run), run.dataset.entry.language
     assert name is not None
-    lines = [clip.text for clip in run.clips("train")] + _lines(_texts(run))
+    lines = [clip.text for clip in run.learnt()] + _lines(_texts(run))
     config, tokenizer = load_language_config(name, where), load_tokenizer(name, language, where)
     folder = run.folder / "tokenizer"
     with replacing(folder) as new:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from extract.fingerprint import digest
 from pipeline.ablation.tables import Row, Table
+from pipeline.borrowing import lent
 from pipeline.config import Experiment, changed
-from pipeline.freshness import Record, deciding
+from pipeline.freshness import Record, State, deciding, file_digest, model_digest
 from pipeline.joint import FACTORISED
 from pipeline.run import Run, Stage
 from pipeline.stages import stages
@@ -19,6 +20,9 @@ SEEDED = ("train.visual", "train.visual.warmup", "train.visual.warm_start", "tra
           "train.joint.warmup")  # fmt: skip
 """Sections whose seed is an arm's. The language model's own pre-training is not among them: it stands for a published
 model, of which there is one."""
+
+PLACES = (("data", "root"), ("data", "features"), ("extract", "store"), ("pack", "folder"))
+"""Settings that say where things lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ class Arm:
         if self.row.measured == "joint" and joint and joint.start == "stage1":
             names = ("visual", *names)
         found = {name: self.run.records.read(name) for name in names}
-        return {name: _figures(record) for name, record in found.items() if record is not None}
+        views = len(self.run.experiment.extract.views)
+        return {name: _figures(record, views) for name, record in found.items() if record is not None}
 
 
 def arms(
@@ -66,9 +71,28 @@ def arms(
     for seed in seeds:
         for row in table.rows:
             own = seeded(changed(experiment, {"train.joint": None, **row.changes}), seed)
-            place = folder / f"seed{seed}-{digest(deciding(own))[:12]}"
-            listed.append(Arm(row, seed, Run(own, place, manifest, beside, lenders=folder)))
+            place = folder / digest(own.data.root)[:8]  # frames of elsewhere are other frames: nothing is shared
+            run = Run(own, place / f"seed{seed}-{identity(own)[:12]}", manifest, beside, lenders=place)
+            listed.append(Arm(row, seed, run))
     return listed
+
+
+def identity(experiment: Experiment) -> str:
+    """Digest of every setting that decides the result, the same wherever the data lie and the results go.
+
+    Raises:
+        InputError: a file that is named is not there.
+    """
+    train, named = experiment.train, experiment.encoder
+    warm_start = train.visual.warm_start
+    texts = [train.lm.text if train.lm else None, warm_start.text if warm_start else None, *train.translate.trim_text]
+    files = [file_digest(path) for path in (*texts, named.backbone_weights)]
+    models = [model_digest(name) for name in (named.backbone, train.translate.language_model)]
+    settings = deciding(experiment)
+    del settings["name"], settings["report"]
+    for section, name in PLACES:
+        settings[section].pop(name)
+    return digest([settings, files, models])
 
 
 def seeded(experiment: Experiment, seed: int) -> Experiment:
@@ -90,17 +114,31 @@ def planned(listed: Iterable[Arm]) -> list[tuple[Arm, list[str], list[str]]]:
     found = []
     for arm in listed:
         keys: dict[str, str] = {}
+        records: dict[str, Record] = {}
         run: list[str] = []
         shared: list[str] = []
         states = {stage.name: state for stage, state, _ in arm.run.states(arm.stages)}
         for stage in arm.stages:
-            own = {name: value for name, value in stage.inputs(arm.run).items() if name != "budget"}
-            keys[stage.name] = digest([stage.name, own, [keys[need] for need in stage.needs]])
-            there = states[stage.name] == "done" or keys[stage.name] in known
-            (shared if there else run).append(stage.name)
+            own = stage.inputs(arm.run)
+            told = {name: value for name, value in own.items() if name != "budget"}
+            keys[stage.name] = digest([stage.name, told, [keys[need] for need in stage.needs]])
+            record = _there(arm, stage, own, records, states[stage.name])
+            if record is not None:
+                records[stage.name] = record
+            (shared if record or keys[stage.name] in known else run).append(stage.name)
         known |= set(keys.values())
         found.append((arm, run, shared))
     return found
+
+
+def _there(arm: Arm, stage: Stage, own: Mapping[str, Any], before: Mapping[str, Record], state: State) -> Record | None:
+    """The record of a stage that is done, here or in an arm that lends it."""
+    if state == "done":
+        return arm.run.records.read(stage.name)
+    if arm.run.lenders is None or any(need not in before for need in stage.needs):
+        return None
+    found = lent(stage.name, {**own, **{need: before[need].result for need in stage.needs}}, arm.run.lenders)
+    return found[1] if found else None
 
 
 def _with_needs(listed: Sequence[Stage], wanted: set[str]) -> list[Stage]:
@@ -110,12 +148,10 @@ def _with_needs(listed: Sequence[Stage], wanted: set[str]) -> list[Stage]:
     return [stage for stage in listed if stage.name in wanted]
 
 
-def _figures(record: Record) -> dict[str, float]:
-    """Of an extraction, those of its splits together."""
+def _figures(record: Record, views: int) -> dict[str, float]:
+    """Of an extraction, those of its splits together; it sees each train clip in every view."""
     if "seconds" in record.figures:
         return {name: record.figures[name] for name in ("clip_passes", "seconds") if name in record.figures}
-    splits = record.figures.values()
-    return {
-        "clip_passes": float(sum(split["clips"] for split in splits)),
-        "seconds": sum(split["seconds"] for split in splits),
-    }
+    splits = record.figures
+    passes = sum(split["clips"] * (views if name == "train" else 1) for name, split in splits.items())
+    return {"clip_passes": float(passes), "seconds": sum(split["seconds"] for split in splits.values())}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from eval.atomic import write_atomic
 from eval.comparison import compare
@@ -15,10 +15,10 @@ from eval.measures import Counts
 from eval.predictions import Prediction, read_predictions
 from eval.scores import complete, count
 from eval.sheet import Sheet, cells
-from extract.fingerprint import digest
-from pipeline.ablation.arm import Arm
+from extract.errors import InputError
+from pipeline.ablation.arm import Arm, identity
 from pipeline.ablation.tables import Table
-from pipeline.freshness import deciding, sha256_of
+from pipeline.freshness import sha256_of
 
 METRICS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge", "chrf")
 LEVEL = 0.05
@@ -37,9 +37,10 @@ class Measured(BaseModel):
     rouge: float
     chrf: float
     cost: dict[str, dict[str, float]]
-    """Stage to clip passes and wall-clock seconds, of the run that made it."""
+    """Stage to clip passes and wall-clock seconds, of the run that made it, where it was interrupted since its last
+    start."""
     experiment: str
-    """Digest of every setting that decides the result."""
+    """Digest of every setting that decides the result (``arm.identity``)."""
     predictions: str
     """SHA-256 of the predictions file."""
 
@@ -120,7 +121,7 @@ def measure(table: Table, listed: Sequence[Arm], command: str) -> Outcome:
         scores = counts[key].scores()
         measured[arm.row.name][arm.seed] = Measured(
             **{metric: scores[metric] for metric in METRICS}, cost=arm.cost(),
-            experiment=digest(deciding(arm.run.experiment)), predictions=sha256_of(arm.predictions),
+            experiment=identity(arm.run.experiment), predictions=sha256_of(arm.predictions),
         )  # fmt: skip
     seeds = sorted({arm.seed for arm in listed})
     claims = []
@@ -151,9 +152,43 @@ def measure(table: Table, listed: Sequence[Arm], command: str) -> Outcome:
     )  # fmt: skip
 
 
-def write_outcome(path: Path, outcome: Outcome) -> Path:
-    """Write the file atomically."""
-    return write_atomic(path, (outcome.model_dump_json(indent=2) + "\n").encode())
+def read_outcome(path: Path) -> Outcome | None:
+    """What an earlier command left; None where there is none.
+
+    Raises:
+        InputError: the file is damaged, or of another version.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return Outcome.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(path, expected="an ablation's results", found=str(error).splitlines()[0],
+                         remedy="Move it away.") from error  # fmt: skip
+
+
+def require_same(path: Path, listed: Sequence[Arm]) -> None:
+    """Refuse to write over the results of other settings.
+
+    Raises:
+        InputError: the file holds a row of these arms with other settings.
+    """
+    earlier = read_outcome(path)
+    for arm in listed if earlier else ():
+        row = earlier.rows.get(arm.row.name) if earlier else None
+        found = row.seeds.get(arm.seed) if row else None
+        if found is not None and found.experiment != identity(arm.run.experiment):
+            raise InputError(path, expected="results of this config", found=f"row {arm.row.name!r} of another",
+                             remedy="Name another folder with --out.")  # fmt: skip
+
+
+def write_outcome(path: Path, outcome: Outcome) -> bool:
+    """Write the file atomically; leaves one alone that has these results of more seeds, and returns False then."""
+    earlier = read_outcome(path)
+    if earlier and set(earlier.rows) == set(outcome.rows) and set(earlier.seeds) > set(outcome.seeds):
+        return False
+    write_atomic(path, (outcome.model_dump_json(indent=2) + "\n").encode())
+    return True
 
 
 def outcome_sheet(outcome: Outcome) -> Sheet:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from extract.errors import InputError, suggestion
 from pipeline.config import Experiment
+from train.settings import PixelSettings
 
 Measured = Literal["stage1", "stage2", "joint"]
 
@@ -20,6 +21,8 @@ _OF_STAGE_2 = (
     "label_smoothing", "max_length", "adapter",
 )  # fmt: skip
 """Settings of stage 2 that its end-to-end forms take over, so that they differ by what is frozen alone."""
+_OF_STAGE_1 = set(PixelSettings.model_fields) - {"steps", "epochs", "learning_rate", "momentum", "optimizer"}
+"""Settings of stage 1 that the joint baseline takes over: all but its length and rates, which are for SGD."""
 _OPTIONS_OFF: dict[str, Any] = {
     "warmup": None, "bag_of_words": 0.0, "contrastive": 0.0, "word_dropout": 0.0,
 }  # fmt: skip
@@ -121,6 +124,9 @@ def _length(experiment: Experiment) -> Table:
         Row(f"{share:g} {unit}", {f"train.visual.{unit}": share})
         for share in (round(most * third / 3) for third in (1, 2, 3, 4))
     )
+    if most < 3:
+        raise InputError("--table fig4", expected=f"at least 3 {unit} of stage 1", found=f"{most:g}",
+                         remedy=f"Set train.visual.{unit}.")  # fmt: skip
     return Table("fig4", "Length of stage 1", rows, _chosen(rows[2].name, rows))
 
 
@@ -181,16 +187,26 @@ TABLES: dict[str, Callable[[Experiment], Table]] = {
 
 
 def _joint(experiment: Experiment) -> dict[str, Any]:
-    """The section of the config, else the defaults: a new encoder, nothing frozen, the budget of both stages."""
-    joint = experiment.train.joint
-    return (_plain(joint) if joint else {}) | {"start": "new", "freeze_backbone": False}
+    """The section of the config, else stage 1's options with stage 2's rates and the budget of both stages; a new
+    encoder, nothing frozen."""
+    visual, translate = experiment.train.visual, experiment.train.translate
+    if experiment.train.joint is not None:
+        given = _plain(experiment.train.joint)
+    else:
+        given = {name: value for name, value in _plain(visual).items() if name in _OF_STAGE_1}
+        given |= {name: getattr(translate, name) for name in ("learning_rate", "adapter_learning_rate", "optimizer")}
+    return given | {"start": "new", "freeze_backbone": False}
 
 
 def _unfrozen(experiment: Experiment, **how: Any) -> dict[str, Any]:
     """Stage 2 from pixels: its own recipe, and the config's section ``train.joint`` for the encoder's part."""
+    for name in ("batch_tokens", "lora", "augment"):
+        if getattr(experiment.train.translate, name) is not None:
+            raise InputError(f"train.translate.{name}", expected="null: stage 2 from pixels has no such thing",
+                             found="a value", remedy=f"--set train.translate.{name}=null")  # fmt: skip
     translate = experiment.train.translate.model_dump(mode="json")
     recipe = {name: translate[name] for name in _OF_STAGE_2}
-    return _joint(experiment) | {"budget": None, "amount": None} | recipe | _OPTIONS_OFF | how
+    return _joint(experiment) | {"budget": None, "amount": None, "warp": None} | recipe | _OPTIONS_OFF | how
 
 
 def _plain(settings: Any) -> dict[str, Any]:

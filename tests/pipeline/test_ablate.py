@@ -11,16 +11,16 @@ from typer.testing import CliRunner
 
 from eval.predictions import Prediction, read_predictions, write_predictions
 from extract.errors import InputError
-from extract.index import ClipIndex
-from pipeline.ablation.arm import Arm, arms, planned, seeded
-from pipeline.ablation.outcome import Outcome, measure, outcome_sheet
+from extract.fingerprint import digest
+from extract.index import Clip, ClipIndex
+from pipeline.ablation.arm import Arm, arms, identity, planned, seeded
+from pipeline.ablation.outcome import Outcome, measure, outcome_sheet, read_outcome, write_outcome
 from pipeline.ablation.tables import TABLES, Row, Table, table
 from pipeline.borrowing import borrow
 from pipeline.cli import app
 from pipeline.config import SHIPPED, changed, load_config
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
 from pipeline.freshness import Record, Records
-from pipeline.learning import learnt_from
 from pipeline.run import Run
 
 JOINT = "train.joint={learning_rate: 5.0e-4, batch_size: 8, max_length: 24}"
@@ -82,12 +82,44 @@ def test_unknown_tables_are_refused() -> None:
         table("4", load_config("tiny", ["data.features=somewhere"]))
 
 
-def test_fewer_clips_are_a_part_of_more(tiny_index: ClipIndex) -> None:
-    clips = [clip for clip in tiny_index if clip.split == "train"]
-    few, more = (learnt_from(clips, number) for number in (5, 20))
+def test_fewer_clips_are_a_part_of_more(finished_demo: Path) -> None:
+    def learnt(number: int | None) -> list[Clip]:
+        return Run(load_config("tiny", [f"train.clips={number or 'null'}"]), finished_demo).learnt()
+
+    few, more = learnt(5), learnt(20)
     assert (len(few), len(more)) == (5, 20)
     assert [clip for clip in more if clip in few] == few
-    assert learnt_from(clips, None) == learnt_from(clips, 10**6) == clips
+    assert learnt(None) == learnt(10**6) == list(ClipIndex(finished_demo / "index.parquet", "train"))
+
+
+def test_without_its_section_the_joint_baseline_has_the_options_of_stage_1() -> None:
+    experiment = load_config("phoenix14t")
+    (arm, _) = arms(table("4", experiment), experiment, [0], Path("arms"), None, None)
+    joint, train = arm.run.experiment.train.joint, experiment.train
+    assert joint is not None
+    assert joint.warp == train.visual.warp is not None
+    assert (joint.batch_size, joint.label_smoothing) == (train.visual.batch_size, train.visual.label_smoothing)
+    assert (joint.learning_rate, joint.optimizer) == (train.translate.learning_rate, train.translate.optimizer)
+    assert (joint.steps, joint.epochs, joint.budget) == (None, None, None)
+
+
+@pytest.mark.parametrize("value", ["batch_tokens=500", "augment={noise: 0.1}", "lora={rank: 4}"])
+def test_what_stage_2_from_pixels_cannot_have_is_refused(value: str) -> None:
+    experiment = load_config("tiny", [f"train.translate.{value}"])
+    with pytest.raises(InputError, match=f"--set train.translate.{value.partition('=')[0]}=null"):
+        table("5", experiment)
+
+
+def test_texts_tell_arms_apart_and_places_do_not(tmp_path: Path) -> None:
+    texts = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
+    for path, text in zip(texts, ("eins", "zwei", "eins"), strict=True):
+        path.write_text(text)
+    first, second, third = (
+        identity(load_config("tiny", [f"train.lm.text={path}", f"data.root={path.name}"])) for path in texts
+    )
+    assert first == third != second
+    with pytest.raises(InputError, match="none such"):
+        identity(load_config("tiny", ["train.lm.text=nowhere.txt"]))
 
 
 def test_borrowing(tmp_path: Path) -> None:
@@ -113,34 +145,47 @@ def test_borrowing(tmp_path: Path) -> None:
 def ablated(finished_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Table 5 of the tiny demo, whose finished run is there to share."""
     out = tmp_path_factory.mktemp("ablation")
-    (out / "arms").mkdir()
-    shutil.copytree(finished_demo, out / "arms/demo", ignore=shutil.ignore_patterns("corpus"))
     given = [word for value in [*places(finished_demo / "corpus"), JOINT] for word in ("--set", value)]
     words = ["ablate", "tiny", "--table", "5", "--seeds", "1", "--out", str(out), "--json", *given]
-    plan = json.loads(CliRunner().invoke(app, [*words, "--dry-run"]).stdout)
-    assert [(line["row"], line["runs"]) for line in plan] == [
-        ("stage 2 only", ["index", "tokenizer", "lm", "joint", "joint_test"]),
-        ("stage 1 only", ["visual", "extract", "finetune", "translate"]),
+    everything = ["visual", "extract", "finetune", "translate"]
+    assert planned_rows(words) == [
+        ("stage 2 only", ["index", "tokenizer", "lm", "joint", "joint_test"]), ("stage 1 only", everything),
         ("both stages", []),
-    ]
+    ]  # fmt: skip
+    demo = arms_of(out, finished_demo) / "demo"
+    shutil.copytree(finished_demo, demo, ignore=shutil.ignore_patterns("corpus"))
+    assert planned_rows(words) == [
+        ("stage 2 only", ["joint", "joint_test"]), ("stage 1 only", []), ("both stages", []),
+    ]  # fmt: skip
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0
     assert json.loads(done.stdout)["table5"]["rows"]["both stages"]["paper"] == 23.09
     return out
 
 
-def test_runs_share_what_is_the_same(ablated: Path) -> None:
+def arms_of(out: Path, finished: Path) -> Path:
+    """Where arms lie that read the frames of a finished demo."""
+    return out / "arms" / digest(str(finished / "corpus" / DATASET_FOLDER))[:8]
+
+
+def planned_rows(words: list[str]) -> list[tuple[str, list[str]]]:
+    done = CliRunner().invoke(app, [*words, "--dry-run"], catch_exceptions=False)
+    return [(line["row"], line["runs"]) for line in json.loads(done.stdout)]
+
+
+def test_runs_share_what_is_the_same(ablated: Path, finished_demo: Path) -> None:
+    arms = arms_of(ablated, finished_demo)
     made = {
-        path.parent.parent.name: sorted(stage.stem for stage in path.parent.glob("*.json"))
-        for path in ablated.glob("arms/seed0-*/state/index.json")
+        path.parent.parent: sorted(stage.stem for stage in path.parent.glob("*.json"))
+        for path in arms.glob("seed0-*/state/index.json")
     }
     assert sorted(made.values()) == [
         ["extract", "finetune", "index", "lm", "tokenizer", "translate", "visual"],
         ["index", "joint", "joint_test", "lm", "tokenizer"],
     ]
     for folder in made:
-        shared = [ablated / "arms" / name / "lm/model.safetensors" for name in ("demo", folder)]
-        assert shared[0].samefile(shared[1])
+        assert (folder / "config.yaml").is_file()
+        assert (folder / "lm/model.safetensors").samefile(arms / "demo/lm/model.safetensors")
 
 
 def test_what_it_leaves(ablated: Path) -> None:
@@ -185,6 +230,25 @@ def test_claims_must_hold_with_every_seed(ablated: Path, finished_demo: Path) ->
     swapped = Table(asked.name, asked.title, asked.rows, (("bad", "good"),))
     write_predictions(listed[2].predictions, read_predictions(listed[0].predictions))
     assert any("the opposite holds" in note for note in outcome_sheet(measure(swapped, listed, "slt")).notes)
+
+
+def test_results_are_not_written_over(ablated: Path) -> None:
+    outcome = read_outcome(ablated / "table5.json")
+    assert outcome is not None
+    path = ablated / "kept.json"
+    more = {name: row.model_copy(update={"seeds": {0: row.seeds[0], 1: row.seeds[0]}})
+            for name, row in outcome.rows.items()}  # fmt: skip
+    assert write_outcome(path, outcome.model_copy(update={"rows": more, "seeds": [0, 1]}))
+    assert not write_outcome(path, outcome)
+    assert read_outcome(path).seeds == [0, 1]  # type: ignore[union-attr]
+
+
+def test_results_of_another_config_are_refused(ablated: Path, finished_demo: Path) -> None:
+    values = [*places(finished_demo / "corpus"), JOINT, "train.translate.learning_rate=1e-5"]
+    given = [word for value in values for word in ("--set", value)]
+    refused = CliRunner().invoke(app, ["ablate", "tiny", "--table", "5", "--seeds", "1", "--out", str(ablated), *given])
+    assert isinstance(refused.exception, InputError)
+    assert "results of this config" in str(refused.exception)
 
 
 def test_the_plan_knows_what_is_done(ablated: Path, finished_demo: Path) -> None:
