@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from extract.errors import InputError
 from extract.fingerprint import digest
 from extract.settings import Settings
 
@@ -126,16 +125,10 @@ def sha256_of(path: Path) -> str:
 
 
 def file_digest(text: str | None) -> str | None:
-    """Of a file that a setting names; None where it names none.
-
-    Raises:
-        InputError: there is no such file.
-    """
+    """Of a file that a setting names, which may be ``absent``; None where it names none."""
     if text is None:
         return None
-    if not (path := Path(text)).is_file():
-        raise InputError(path, expected="a file, as the config says", found="none such", remedy="Check the path.")
-    return sha256_of(path)
+    return sha256_of(Path(text)) if Path(text).is_file() else "absent"
 
 
 def model_digest(named: str | Mapping[str, Any]) -> str | None:

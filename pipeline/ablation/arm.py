@@ -78,11 +78,7 @@ def arms(
 
 
 def identity(experiment: Experiment) -> str:
-    """Digest of every setting that decides the result, the same wherever the data lie and the results go.
-
-    Raises:
-        InputError: a file that is named is not there.
-    """
+    """Digest of every setting that decides the result, the same wherever the data lie and the results go."""
     train, named = experiment.train, experiment.encoder
     warm_start = train.visual.warm_start
     texts = [train.lm.text if train.lm else None, warm_start.text if warm_start else None, *train.translate.trim_text]

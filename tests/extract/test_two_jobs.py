@@ -111,6 +111,7 @@ def undisturbed(
     return FeatureStore.open(path)
 
 
+@pytest.mark.slow
 def test_the_same_job_twice_at_once(
     tiny_index: ClipIndex, tiny_dataset: Dataset, tiny_encoder: Path, undisturbed: FeatureStore, tmp_path: Path,
     running: list[Driver],

@@ -118,6 +118,7 @@ def test_a_new_stage_2_leaves_the_features_alone(copy: Path) -> None:
     assert [path.read_bytes() for path in sorted(copy.glob("features/*/*.zarr/commits/*.json"))] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["frame", "states"])
 def test_what_is_cached_is_one_config_value(copy: Path, level: str) -> None:
     before = (copy / "predictions/stage1.jsonl").read_text()
@@ -134,6 +135,7 @@ def test_what_is_cached_is_one_config_value(copy: Path, level: str) -> None:
     assert scores["stage1"]["n"] == 12
 
 
+@pytest.mark.slow
 def test_a_view_that_is_added_is_extracted_alone(copy: Path) -> None:
     (train,) = copy.glob("features/*/train.zarr")
     before = FeatureStore.open(train).load()

@@ -85,6 +85,7 @@ def test_csl_daily_from_annotations_to_character_scores(corpora: dict[str, Path]
         assert provenance["frames"]["crop_rows"] == [6, 52]
 
 
+@pytest.mark.slow
 def test_how2sign_from_recordings_to_cased_scores(corpora: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     # Three texts, one per split, have no clip; the manifest says that the release lacks more.

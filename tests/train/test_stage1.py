@@ -163,6 +163,7 @@ def test_a_clip_that_a_worker_cannot_read_is_told_as_such(
         assert caught.value.kind == "decode"
 
 
+@pytest.mark.slow
 def test_a_killed_stage_1_ends_with_the_same_weights(
     tiny_dataset: Dataset, tiny_index: ClipIndex, tmp_path: Path
 ) -> None:
