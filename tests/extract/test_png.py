@@ -1,4 +1,4 @@
-"""libspng and OpenCV give the same pixels, or libspng leaves the file to OpenCV."""
+"""kornia-rs and OpenCV give the same pixels, or the file is left to OpenCV."""
 
 import io
 
@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from extract.png import decode_png
 
-pytest.importorskip("pyspng", reason="comes with the extra `fast`")
+pytest.importorskip("kornia_rs", reason="comes with the extra `fast`")
 
 
 def saved(image: Image.Image, **options: object) -> bytes:
