@@ -1,4 +1,4 @@
-"""PNG frames by kornia-rs, where the extra ``fast`` brings it: OpenCV's pixels in half of its time."""
+"""PNG frames by kornia-rs, where the extra ``fast`` brings it: OpenCV's pixels in little more than half of its time."""
 
 from __future__ import annotations
 
