@@ -37,6 +37,8 @@ def write_cards(run: Run, *folders: Path, scores: Mapping[str, Mapping[str, Any]
         "source": entry.source,
     }
     train = experiment.train
+    if train.clips is not None:
+        data["learnt from"] = f"{min(train.clips, len(run.split('train')))} of the train clips"
     pixels = {"frames": experiment.frames, "encoder": experiment.encoder}
     recipes: dict[str, dict[str, Any]] = {
         "encoder": {**pixels, "visual": train.visual},

@@ -17,6 +17,7 @@ from pipeline.ablation.arm import Arm, arms, identity, planned, seeded
 from pipeline.ablation.outcome import Outcome, measure, outcome_sheet, read_outcome, write_outcome
 from pipeline.ablation.tables import TABLES, Row, Table, table
 from pipeline.borrowing import borrow
+from pipeline.cards import write_cards
 from pipeline.cli import app
 from pipeline.config import SHIPPED, changed, load_config
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
@@ -90,6 +91,20 @@ def test_fewer_clips_are_a_part_of_more(finished_demo: Path) -> None:
     assert (len(few), len(more)) == (5, 20)
     assert [clip for clip in more if clip in few] == few
     assert learnt(None) == learnt(10**6) == list(ClipIndex(finished_demo / "index.parquet", "train"))
+
+
+def test_a_card_tells_of_how_many_clips_was_learnt(finished_demo: Path, tmp_path: Path) -> None:
+    shutil.copy(finished_demo / "index.parquet", tmp_path)
+    shutil.copytree(finished_demo / "translator", tmp_path / "translator")
+    for number, told in (
+        (5, "5 of"),
+        (10**6, f"{len(ClipIndex(tmp_path / 'index.parquet', 'train'))} of"),
+        (None, None),
+    ):
+        run = Run(load_config("tiny", [f"train.clips={number or 'null'}"]), tmp_path)
+        write_cards(run, tmp_path / "translator")
+        card = (tmp_path / "translator" / "README.md").read_text(encoding="utf-8")
+        assert (f"- learnt from: {told} the train clips" in card) == (number is not None)
 
 
 def test_without_its_section_the_joint_baseline_has_the_options_of_stage_1() -> None:
