@@ -16,7 +16,6 @@ from pipeline.bars import Bars
 from pipeline.borrowing import borrow
 from pipeline.config import Experiment, usual_scoring, write_config
 from pipeline.freshness import Record, Records, State
-from pipeline.turns import taking_turns
 from train.processes import process_count, process_rank
 
 if TYPE_CHECKING:
@@ -254,24 +253,11 @@ class Run:
 
     def _run_if_needed(self, stage: Stage, bars: Bars, force: bool) -> int:
         """Clips that failed, now or when the stage ran."""
-        if (failed := self._up_to_date(stage, bars, force)) is not None:
-            return failed
-        with taking_turns(self.folder / "work" / f"{stage.name}.lock", bars):
-            # Another process may have done it meanwhile.
-            failed = self._up_to_date(stage, bars, force)
-            return self._run_now(stage, bars, force) if failed is None else failed
-
-    def _up_to_date(self, stage: Stage, bars: Bars, force: bool) -> int | None:
-        """Clips that failed when the stage ran; None when it is to be run."""
         state, why = self._state(stage)
-        if state != "done" or force:
-            return None
-        bars.say(f"[dim]{stage.name}: up to date[/dim]" + (f" [dim]({why})[/dim]" if why else ""))
-        record = self.records.read(stage.name)
-        return record.failed if record else 0
-
-    def _run_now(self, stage: Stage, bars: Bars, force: bool) -> int:
-        _, why = self._state(stage)
+        if state == "done" and not force:
+            bars.say(f"[dim]{stage.name}: up to date[/dim]" + (f" [dim]({why})[/dim]" if why else ""))
+            record = self.records.read(stage.name)
+            return record.failed if record else 0
         for need in stage.needs:
             if self.records.read(need) is None:
                 raise InputError(f"stage {stage.name}", expected=f"the result of {need}", found="none",
