@@ -141,6 +141,8 @@ def _found(outcome: Outcome, listed: list[Arm]) -> dict[str, Any]:
             "bleu4": [seed.bleu4 for seed in row.seeds.values()],
             "best_dev_bleu4": [_best_dev(arm.run, stage) for arm in listed if arm.row.measured == row_of[stage]],
             "cost": [seed.cost for seed in row.seeds.values()],
+            "experiments": [seed.experiment for seed in row.seeds.values()],
+            "predictions": [seed.predictions for seed in row.seeds.values()],
         }
     claim = outcome.claims[0]
     return {
