@@ -10,8 +10,10 @@ BIN := $(VENV)/bin
 demo: install
 	$(BIN)/slt demo
 
+# A process per core, with one thread each. Tests of one file share what they set up, so a file stays together.
+test: export OMP_NUM_THREADS = 1
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
