@@ -54,13 +54,13 @@ def _clips(experiment: Experiment, values: list[str]) -> Axis:
 
 
 def _text(experiment: Experiment, values: list[str]) -> Axis:
-    """That the language model has learnt before: none, the train split's sentences, or the config's text."""
+    """That the language model has learnt before: none, the train split's sentences, the config's text, or a file."""
     known: dict[str, tuple[str, dict[str, Any]]] = {
         "none": ("no pre-training", {"train.translate.pretrained": False}),
         "train": ("the train split's text", {"train.lm.text": None}),
         "config": ("a text of its kind", {}),
     }
-    return dict(known[value] for value in values)
+    return dict(known.get(value) or (Path(value).stem.replace("-", " "), {"train.lm.text": value}) for value in values)
 
 
 def _rates(experiment: Experiment, values: list[str]) -> Axis:

@@ -170,7 +170,7 @@ app.command()(ablate.ablate)
 @app.command()
 def corpus(
     folder: Annotated[Path, typer.Argument(help="Where to write it.")],
-    preset: Annotated[str, typer.Option(help="Size: tiny, demo or bench.")] = "demo",
+    preset: Annotated[str, typer.Option(help="Size: tiny, demo, large or bench.")] = "demo",
     seed: Annotated[int, typer.Option()] = 0,
     layout: Annotated[str, typer.Option(help="Of phoenix14t, csl_daily or how2sign.")] = "phoenix14t",
 ) -> None:

@@ -48,6 +48,7 @@ class Preset:
 PRESETS = {
     "tiny": Preset(train=48, dev=12, test=12, sentences=600, width=42, height=52),
     "demo": Preset(train=2400, dev=120, test=300, sentences=20_000, width=72, height=88),
+    "large": Preset(train=5000, dev=120, test=300, sentences=20_000, width=72, height=88),
     "bench": Preset(train=240, dev=24, test=48, sentences=2_000, width=210, height=260),
 }
 
