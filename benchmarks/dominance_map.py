@@ -171,9 +171,12 @@ def _best_dev(run: Run, stage: str) -> float | None:
 
 
 def _draw(found: Mapping[str, Any], x: list[str], y: list[str], path: Path) -> None:
-    """Three maps: the difference, and the seconds that each side cost."""
+    """Three maps: the difference, the gradient norms' ratio, and what joint training costs; of one row, lines."""
     from matplotlib.figure import Figure
 
+    if len(y) == 1:
+        _draw_row([cell for cell in found["cells"].values() if cell["x"] in x and cell["y"] in y], path)
+        return
     figure = Figure(figsize=(4 + 2.6 * len(x), 1.6 + 0.6 * len(y)), layout="constrained")
     panels = [
         ("BLEU-4, factorised - joint", lambda cell: cell["difference"], "RdBu"),
@@ -193,6 +196,27 @@ def _draw(found: Mapping[str, Any], x: list[str], y: list[str], path: Path) -> N
         axes.set_xticks(range(len(x)), x)
         axes.set_yticks(range(len(y)), y)
         axes.set_title(title, fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_row(cells: list[Mapping[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    figure.suptitle(cells[0]["y"], fontsize=9)
+    names = [cell["x"].replace(" ", "\n", 1) for cell in cells]
+    scores, ratios, seconds = figure.subplots(1, 3)
+    for side, colour in (("joint", "tab:red"), ("factorised", "tab:blue")):
+        scores.plot(names, [statistics.fmean(cell[side]["bleu4"]) for cell in cells], "o-", color=colour, label=side)
+    scores.legend()
+    ratios.plot(names, [cell["gradient_ratio"] for cell in cells], "o-", color="tab:purple")
+    ratios.axhline(1, color="grey", linewidth=0.8, linestyle="--")
+    seconds.bar(names, [_saving(cell) for cell in cells], color="tab:green")
+    titles = ("BLEU-4", "LM / encoder gradient norm, joint", "seconds, joint / stage 2")
+    for axes, title in zip((scores, ratios, seconds), titles, strict=True):
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.margins(x=0.12)
     figure.savefig(path, dpi=120)
 
 
