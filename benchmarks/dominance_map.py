@@ -18,6 +18,7 @@ import argparse
 import json
 import shlex
 import statistics
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -204,7 +205,7 @@ def _draw_row(cells: list[Mapping[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(10, 3), layout="constrained")
     figure.suptitle(cells[0]["y"], fontsize=9)
-    names = [cell["x"].replace(" ", "\n", 1) for cell in cells]
+    names = [textwrap.fill(cell["x"], 13) for cell in cells]
     scores, ratios, seconds = figure.subplots(1, 3)
     for side, colour in (("joint", "tab:red"), ("factorised", "tab:blue")):
         scores.plot(names, [statistics.fmean(cell[side]["bleu4"]) for cell in cells], "o-", color=colour, label=side)
