@@ -82,6 +82,7 @@ AXES: dict[str, tuple[Callable[[Experiment, list[str]], Axis], str]] = {
     "rates": (_rates, "0.1,1,10"),
 }
 """How an axis changes the config, and its usual values."""
+RATIO_TITLE, COST_TITLE = "LM / encoder gradient norm, joint", "seconds, joint / stage 2"
 
 
 def main() -> None:
@@ -181,8 +182,8 @@ def _draw(found: Mapping[str, Any], x: list[str], y: list[str], path: Path) -> N
     figure = Figure(figsize=(4 + 2.6 * len(x), 1.6 + 0.6 * len(y)), layout="constrained")
     panels = [
         ("BLEU-4, factorised - joint", lambda cell: cell["difference"], "RdBu"),
-        ("LM / encoder gradient norm, joint", lambda cell: cell["gradient_ratio"], "Purples"),
-        ("seconds, joint / stage 2", _saving, "Greens"),
+        (RATIO_TITLE, lambda cell: cell["gradient_ratio"], "Purples"),
+        (COST_TITLE, _saving, "Greens"),
     ]
     for axes, (title, value, colours) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
         values = np.full((len(y), len(x)), np.nan)
@@ -213,8 +214,7 @@ def _draw_row(cells: list[Mapping[str, Any]], path: Path) -> None:
     ratios.plot(names, [cell["gradient_ratio"] for cell in cells], "o-", color="tab:purple")
     ratios.axhline(1, color="grey", linewidth=0.8, linestyle="--")
     seconds.bar(names, [_saving(cell) for cell in cells], color="tab:green")
-    titles = ("BLEU-4", "LM / encoder gradient norm, joint", "seconds, joint / stage 2")
-    for axes, title in zip((scores, ratios, seconds), titles, strict=True):
+    for axes, title in ((scores, "BLEU-4"), (ratios, RATIO_TITLE), (seconds, COST_TITLE)):
         axes.set_title(title, fontsize=9)
         axes.tick_params(axis="x", labelsize=8)
         axes.margins(x=0.12)
