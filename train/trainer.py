@@ -28,7 +28,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from extract.errors import InputError, suggestion
 from train.batches import LengthBatches
 from train.callbacks import EpochCallback, PatienceCallback, Report, ReportCallback, looks_since_best
-from train.device import require_precision
+from train.device import require_precision, training_device
 from train.dominance import DominanceProbe
 from train.memory import estimate
 from train.plan import enough_memory, plan
@@ -157,7 +157,7 @@ def fit(
         process_count(),
         process_rank(),
     )
-    require_precision(settings.precision, torch.accelerator.current_accelerator() or torch.device("cpu"))
+    require_precision(settings.precision, training_device())
     arguments = _arguments(settings, work, selecting=dev is not None and settings.evaluate_every is not None)
     with enough_memory(arguments.device):
         _announce(model, settings, batches, train, collate, arguments.device, say)
@@ -196,7 +196,7 @@ def _arguments(settings: TrainingSettings, work: Path, selecting: bool) -> Train
                              remedy=f"Install it, e.g. `pip install {tracker}`. {remedy}".strip())  # fmt: skip
     arguments = TrainingArguments(
         output_dir=str(work),
-        use_cpu=torch.accelerator.current_accelerator() is None,  # else accelerate starts no gloo between processes
+        use_cpu=training_device().type == "cpu",  # else accelerate starts no gloo between processes
         max_steps=settings.steps or -1,
         num_train_epochs=settings.epochs or 1,
         per_device_train_batch_size=settings.batch_size,

@@ -188,7 +188,8 @@ def test_two_processes_translate_what_one_does(
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
         [*torchrun, tmp_path / "shared.py", tmp_path, store.location], check=True, capture_output=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1",
+             "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     for row, seed in (("own", None), ("shuffled", 3)):
         alone = translate_split(translator, tokenizer, store, clips, **OPTIONS, shuffle_seed=seed)

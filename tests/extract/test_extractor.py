@@ -1,5 +1,6 @@
 """What is cached at each level, and that a quick backend computes what the plain one does."""
 
+import copy
 import logging
 from pathlib import Path
 
@@ -68,6 +69,17 @@ def test_a_frames_features_do_not_depend_on_its_batch(name: str) -> None:
     together = backend(batch)
     assert torch.equal(together, backend(np.ascontiguousarray(batch[::-1])).flip(0))
     assert torch.equal(together, torch.cat([backend(batch[:1]), backend(batch[1:4]), backend(batch[4:])]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_features_of_the_cpu_whatever_the_batch() -> None:
+    torch.manual_seed(0)
+    plain = encoder(BACKBONE)
+    backend = Extractor(copy.deepcopy(plain), ExtractSettings(batch_frames=6)).backend
+    batch = frames(6)
+    together = backend(batch).cpu()
+    torch.testing.assert_close(together, plain.frame_features(torch.from_numpy(batch)), atol=1e-4, rtol=1e-4)
+    assert torch.equal(together, torch.cat([backend(batch[:1]), backend(batch[1:4]), backend(batch[4:])]).cpu())
 
 
 @pytest.mark.parametrize("backbone", [BACKBONE, BOTTLENECK, BACKBONE | {"hidden_sizes": [8], "depths": [2]}])
@@ -149,7 +161,7 @@ def test_levels(tmp_path: Path) -> None:
         extractor = Extractor(load_encoder(tmp_path, level), ExtractSettings(features=level, dtype="float32"))
         assert extractor.width == cached_width(made, level) == width
         features = made.frame_features(torch.from_numpy(batch))
-        cached = extractor.cached(features)
+        cached = extractor.cached(features.to(extractor.encoder.device))
         assert cached.shape == (4, width)
         expected = features if level == "frame" else made(torch.from_numpy(batch), [4])[0]
         np.testing.assert_allclose(cached, expected.numpy(), atol=1e-5)

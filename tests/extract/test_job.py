@@ -178,6 +178,7 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
     assert snapshot(path) == before
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="forks, and computes on the CPU")
 @pytest.mark.parametrize(
     ("start", "backend", "workers"), [("fork", "torch", 2), ("spawn", "onnxruntime", 1), ("fork", "ncnn", 2)]
 )

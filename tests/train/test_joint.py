@@ -86,6 +86,7 @@ def test_a_frozen_backbone_stays_as_stage_1_left_it(
                      steps=2, start="stage1", freeze_backbone=True)  # fmt: skip
     assert model.encoder is not None
     before = begin.state_dict()
+    model.cpu()
     changed = {name for name, value in model.encoder.state_dict().items() if not torch.equal(value, before[name])}
     assert "temporal.convs.0.weight" in changed
     assert not [name for name in changed if name.startswith("backbone.")]
@@ -142,7 +143,7 @@ def test_translating_from_pixels(tiny_dataset: Dataset, tiny_index: ClipIndex, t
     assert [row.id for row in said] == ["absent", *(clip.id for clip in clips)]
     assert (said[0].hypothesis, said[0].score) == ("", None)
     for clip, row in zip(clips, said[1:], strict=True):
-        frames = torch.from_numpy(read_clip(tiny_dataset.root, clip, FRAMES))
+        frames = torch.from_numpy(read_clip(tiny_dataset.root, clip, FRAMES)).to(model.device)
         ids = model.generate(frames=frames, lengths=torch.tensor([len(frames)]), num_beams=2, max_new_tokens=6)
         assert row.hypothesis == tokenizer.decode(ids[0], skip_special_tokens=True).strip()
     long = Features(["long"], np.zeros((41, 8), np.float32), np.array([0, 41]))

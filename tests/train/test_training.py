@@ -1,5 +1,6 @@
 """Training for real, in small: learning rates, resuming, what a step and a look at dev are made of."""
 
+import importlib.metadata
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from extract.index import Clip
 from extract.store import Features, FeatureStore
 from train.callbacks import DivergenceError, Report
 from train.denoise import pretrain
-from train.device import precisions
+from train.device import precisions, training_device
 from train.features import FeatureDataset, collate_features
 from train.labels import encode_targets
 from train.language_model import build_mbart
@@ -90,7 +91,7 @@ def test_sgd_has_momentum(tmp_path: Path) -> None:
     settings = TrainingSettings(steps=3, learning_rate=1e-2, optimizer="sgd", schedule="constant")
     before = model.adapter.hidden.weight.detach().clone()
     log = fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / "work")
-    assert not torch.equal(model.adapter.hidden.weight, before)
+    assert not torch.equal(model.adapter.hidden.weight.cpu(), before)
     assert log[-1]["step"] == 3
 
 
@@ -112,7 +113,7 @@ def denoise(work: Path, stop_at: int | None = None, told: list[int] | None = Non
             raise InterruptionError
 
     pretrain(model, tokenizer, [LINES * 4], settings, work, report)
-    return dict(model.state_dict())
+    return {name: value.cpu() for name, value in model.state_dict().items()}
 
 
 @pytest.mark.parametrize("stop_at", [3, 7, 9])
@@ -207,8 +208,9 @@ def test_stage_1_with_every_option(tiny_dataset: object, tiny_index: object, tmp
     assert list((tmp_path / "a/generation").glob("dominance-*.parquet"))
     assert any("eval_bleu4" in entry for entry in log)
     again, _ = run("b")
+    near = {"rtol": 1e-4, "atol": 1e-4} if model.device.type == "cuda" else {}  # whose sums have no order of their own
     for name, value in model.state_dict().items():
-        torch.testing.assert_close(again.state_dict()[name], value)
+        torch.testing.assert_close(again.state_dict()[name], value, **near)
 
 
 def test_provenance_hashes_every_file(tmp_path: Path) -> None:
@@ -217,7 +219,7 @@ def test_provenance_hashes_every_file(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "provenance.json").read_text())
     assert record["files"].keys() == {"model.safetensors"}
     assert record["inputs"] == {"a": 1}
-    assert record["versions"]["torch"] == torch.__version__
+    assert record["versions"]["torch"] == importlib.metadata.version("torch")
 
 
 def test_stage_2_draws_one_view_per_epoch() -> None:
@@ -322,8 +324,9 @@ def test_dev_is_scored_whole_in_any_order(tmp_path: Path) -> None:
 
 def test_precision_and_trackers_that_are_not_there_are_refused(tmp_path: Path) -> None:
     train, _, model = parts(tmp_path)
-    lacking = {"fp32", "bf16", "fp16"} - set(precisions(torch.device("cpu")))
-    assert "fp16" in lacking
+    device = training_device()
+    lacking = {"fp32", "bf16", "fp16"} - set(precisions(device))
+    assert device.type != "cpu" or "fp16" in lacking
     for wrong in [{"precision": precision} for precision in lacking] + [{"report_to": ("nothing",)}]:
         settings = TrainingSettings.model_validate({"steps": 1, **wrong})
         with pytest.raises(InputError, match=r"precision = .* computes in: fp32|report_to: .* found 'nothing'"):
@@ -346,7 +349,7 @@ def test_before_the_first_step_it_says_what_it_will_do_and_refuses_what_cannot_f
     assert said[1] == ("6 steps (3.0 epochs) of 6.0 examples: batches of up to 5 x 2 accumulated x 1 process")
     assert "of memory at most: weights" in said[2]
     monkeypatch.setattr("train.plan.free_memory", lambda device: 10_000)
-    with pytest.raises(InputError, match=r"memory of cpu: expected about .* found 0.01 MB.*gradient_checkpointing"):
+    with pytest.raises(InputError, match=r"memory of \S+: expected about .* found 0.01 MB.*gradient_checkpointing"):
         fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / "no", say=said.append)
     assert not (tmp_path / "no").exists()
 
@@ -357,5 +360,5 @@ def test_a_device_that_runs_out_of_memory_says_what_to_do(tmp_path: Path) -> Non
     def full(_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
 
-    with pytest.raises(InputError, match=r"memory of cpu: .* found CUDA out of .* 2.00 GiB\. Use a smaller batch_size"):
+    with pytest.raises(InputError, match=r"memory of \S+: .* found CUDA out of .* 2.00 GiB\. Use a smaller batch_size"):
         fit(model, TrainingSettings(steps=1), examples(train, clips("train")), full, tmp_path / "work")
