@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from eval.atomic import write_atomic
 from pipeline.ablation.arm import Arm, arms
@@ -74,12 +75,23 @@ def _rates(experiment: Experiment, values: list[str]) -> Axis:
     }
 
 
+def _lm_rates(experiment: Experiment, values: list[str]) -> Axis:
+    """Learning rates of the language model on both sides, in its pre-training too, in multiples of the config's."""
+    train = experiment.train
+    assert train.lm is not None
+    assert train.joint is not None
+    learning = {"lm": train.lm, "translate": train.translate, "joint": train.joint}
+    rates = {f"train.{name}.learning_rate": settings.learning_rate for name, settings in learning.items()}
+    return {f"LM rates x {value}": {name: float(value) * rate for name, rate in rates.items()} for value in values}
+
+
 AXES: dict[str, tuple[Callable[[Experiment, list[str]], Axis], str]] = {
     "width": (_widths, "128,256,512"),
     "layers": (_layers, "2,4,6"),
     "clips": (_clips, "300,1000,2400"),
     "text": (_text, "none,train,config"),
     "rates": (_rates, "0.1,1,10"),
+    "lm-rates": (_lm_rates, "0.25,0.5,1"),
 }
 """How an axis changes the config, and its usual values."""
 RATIO_TITLE, COST_TITLE = "LM / encoder gradient norm, joint", "seconds, joint / stage 2"
@@ -112,7 +124,10 @@ def main() -> None:
                 arm.run.execute(arm.stages, bars)
             outcome = measure(asked, listed, shlex.join(["python", *sys.argv]))
             cells[cell] = {"x": right, "y": down, **_found(outcome, listed)}
-            found = {"command": outcome.command, "dataset": outcome.dataset, "n": outcome.n, "cells": cells}
+            found = {
+                "command": outcome.command, "device": _device(), "dataset": outcome.dataset, "n": outcome.n,
+                "cells": cells,
+            }  # fmt: skip
             path = out / f"map-{given.x}-{given.y}.json"
             write_atomic(path, (json.dumps(found, indent=2) + "\n").encode())
             _draw(found, list(x), list(y), path.with_suffix(".png"))
@@ -122,6 +137,10 @@ def main() -> None:
 def _axis(experiment: Experiment, name: str, values: str | None) -> Axis:
     make, usual = AXES[name]
     return make(experiment, (values or usual).split(","))
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _cell(experiment: Experiment, changes: Mapping[str, Any]) -> Table:
