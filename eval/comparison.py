@@ -16,6 +16,7 @@ from eval.lines import refuse
 from eval.measures import Counts, Measures
 from eval.predictions import Prediction
 from eval.resampling import interval, resample, seed
+from eval.scores import controlled
 from eval.settings import ScoreSettings
 from extract.errors import InputError, suggestion
 
@@ -102,13 +103,14 @@ def compare(
         found = _differences({name: rows[name] for name in (baseline, *chosen)}, counts, settings, code, trials)
     return Comparison(
         baseline=baseline, test=settings.test, samples=trials, seed=seed(), n=len(next(iter(counts.values()))),
-        systems=found, grounding=grounding(counts, settings) if "shuffled" in counts else None,
+        systems=found, grounding=grounding(counts, settings),
     )  # fmt: skip
 
 
-def grounding(counts: Mapping[str, Counts], settings: ScoreSettings, system: str = "stage2") -> Grounding | None:
-    """Of a system whose control rows were scored too; None where it was not itself."""
-    if system not in counts:
+def grounding(counts: Mapping[str, Counts], settings: ScoreSettings) -> Grounding | None:
+    """Of the system whose control rows were scored too; None where there is no such."""
+    system = controlled(counts)
+    if system is None or "shuffled" not in counts:
         return None
     right, other = counts[system].scores()["bleu4"], counts["shuffled"].scores()["bleu4"]
     samples = settings.bootstrap or TRIALS["bootstrap"][1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +25,17 @@ ROW_LABELS = {
 }  # fmt: skip
 """The pipeline's rows, in the order of the table."""
 CONTROL_NOTE = (
-    "Controls: shuffled = stage 2 on the features of other clips, text prior = without features. "
+    "Controls: shuffled = {system} on the features of other clips, text prior = without features. "
     "What they score is owed to the text alone."
 )
 """What the last two rows are for."""
 CONTROLS = ("shuffled", "text_prior")
+
+
+def controlled(rows: Iterable[str]) -> str | None:
+    """Whose controls the rows ``shuffled`` and ``text_prior`` are: stage 2's, else those of the one system there is."""
+    own = [name for name in rows if name not in CONTROLS]
+    return "stage2" if "stage2" in own else own[0] if len(own) == 1 else None
 
 
 class Interval(BaseModel):

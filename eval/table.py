@@ -10,7 +10,7 @@ from rich.table import Table
 
 from eval.comparison import Comparison
 from eval.published import PublishedRow, published
-from eval.scores import CONTROL_NOTE, CONTROLS, ROW_LABELS, Interval, Score
+from eval.scores import CONTROL_NOTE, CONTROLS, ROW_LABELS, Interval, Score, controlled
 from eval.sheet import BEST, BEST_GLOSS_FREE, DIFFERENT, Cell, Sheet, cells, rich_table
 from eval.slices import Slices, SystemSlices
 
@@ -193,7 +193,10 @@ def signatures(scores: Mapping[str, Score]) -> list[str]:
 
 def control_note(scores: Mapping[str, Score]) -> list[str]:
     """The note on the control rows, where the table has one."""
-    return [CONTROL_NOTE] if any(name in scores for name in CONTROLS) else []
+    system = controlled(scores)
+    if system is None or not any(name in scores for name in CONTROLS):
+        return []
+    return [CONTROL_NOTE.format(system=ROW_LABELS.get(system, system))]
 
 
 def _ours(name: str, entry: Score) -> list[Cell]:

@@ -35,6 +35,7 @@ def grounding(
     from rich.console import Console
 
     from eval.predictions import write_predictions
+    from eval.scores import CONTROLS
     from eval.sheet import rich_table, select
     from eval.slices import Corpus
     from extract.index import ClipIndex
@@ -45,12 +46,14 @@ def grounding(
     if dry_run:
         typer.echo(f"{len(clips)} clips would be translated three times by {translator}, into {out}")
         return
-    rows = _translated(translator, features, clips, beams, max_length, seed)
-    for name, predictions in rows.items():
-        write_predictions(out / "predictions" / f"{name}.jsonl", predictions)
+    name = translator.resolve().name
+    row = "stage2" if name in ("translator", *CONTROLS) else name
+    rows = _translated(row, translator, features, clips, beams, max_length, seed)
+    for each, predictions in rows.items():
+        write_predictions(out / "predictions" / f"{each}.jsonl", predictions)
     corpus = Corpus.of(clips, ClipIndex(index, "train"))
     results = score_rows(
-        rows, settings, baseline=None, language=clips[0].language, corpus=corpus, sliced=["stage2"], compared=()
+        rows, settings, baseline=None, language=clips[0].language, corpus=corpus, sliced=[row], compared=()
     )
     results.write(out)
     if as_json:
@@ -58,13 +61,13 @@ def grounding(
         return
     for sheet in select(results.sheets(), ("scores", "grounding")):
         Console().print(rich_table(sheet))
-    typer.echo(f"{out}; slices: slt score {out}/predictions/stage2.jsonl --references {index} --split {split}")
+    typer.echo(f"{out}; slices: slt score {out}/predictions/{row}.jsonl --references {index} --split {split}")
 
 
 def _translated(
-    folder: Path, features: str, clips: list[Clip], beams: int, max_length: int, seed: int
+    row: str, folder: Path, features: str, clips: list[Clip], beams: int, max_length: int, seed: int
 ) -> dict[str, list[Prediction]]:
-    """The split as it is, with other clips' features, and without features."""
+    """The split as it is, named ``row``; with other clips' features; and without features."""
     from eval.translate import text_prior, translate_split
     from extract.errors import InputError
     from extract.store import FeatureStore
@@ -82,9 +85,9 @@ def _translated(
     if model.config.features is None:  # stage 1 goes on from any of its own levels
         model.reads = store.provenance["features"]
     rows: dict[str, list[Prediction]] = {}
-    for row, shuffle_seed in (("stage2", None), ("shuffled", seed)):
-        with Bars().bar(row, "clips") as tick:
-            rows[row] = translate_split(
+    for each, shuffle_seed in ((row, None), ("shuffled", seed)):
+        with Bars().bar(each, "clips") as tick:
+            rows[each] = translate_split(
                 model, tokenizer, store, clips, beams=beams, max_length=max_length, shuffle_seed=shuffle_seed,
                 on_clip=tick,
             )  # fmt: skip

@@ -75,7 +75,7 @@ def usable(
         raise InputError(
             store.location, expected=f"at least {1 - max_left_out:.0%} of {len(clips)} clips that can be used",
             found=f"{len(kept)}; {'; '.join(found.said())}",
-            remedy="Run `slt extract` for absent features, mend the annotations, use a larger frames.keep_every for "
+            remedy="Extract or import the absent features, mend the annotations, use a larger frames.keep_every for "
             "clips that are too long, or raise max_left_out.",
         )  # fmt: skip
     return found

@@ -106,6 +106,15 @@ def test_grounding_is_what_the_right_clip_adds(tmp_path: Path) -> None:
     assert written["grounding"] == found.model_dump()
 
 
+def test_grounding_is_of_stage_2_or_of_the_only_translator() -> None:
+    counts = {name: count(rows(HYP), FEW) for name in ("stage1", "stage2", "mine", "shuffled")}
+    for own, expected in {("stage1", "stage2"): "stage2", ("mine",): "mine", ("stage1", "mine"): None}.items():
+        names = (*own, "shuffled")
+        systems = dict.fromkeys(names, rows(HYP))
+        found = compare(systems, {name: counts[name] for name in names}, None, FEW).grounding
+        assert (found.system if found else None) == expected
+
+
 def test_systems_of_other_clips_are_refused() -> None:
     systems = {"A": rows(HYP), "B": rows(HYP)[::-1]}
     counts = {name: count(predictions, FEW) for name, predictions in systems.items()}

@@ -374,6 +374,9 @@ def test_grounding_of_a_translator_directory_alone(finished: Path, tmp_path: Pat
         assert [each["hypothesis"] for each in ours] == [each["hypothesis"] for each in theirs]
     measured = json.loads(done.stdout)["comparison"]["grounding"]
     assert measured == json.loads((finished / "comparison.json").read_text())["grounding"]
+    first = slt("grounding", finished / "stage1", *words[1:], "--max-length", "24")
+    assert "shuffled = stage 1 on the features of other clips" in " ".join(first.stdout.split())
+    assert "predictions/stage1.jsonl" in first.stdout + first.stderr
     refused = slt("grounding", finished / "lm" / "nowhere", *words[1:], code=2)
     assert "expected a translator directory" in refused.stderr
 
