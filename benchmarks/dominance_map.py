@@ -34,6 +34,7 @@ from pipeline.arguments import open_run
 from pipeline.bars import Bars
 from pipeline.config import Experiment
 from pipeline.run import Run
+from train.device import training_device
 
 Axis = Mapping[str, Mapping[str, Any]]
 """Label to what it changes in the config."""
@@ -140,7 +141,9 @@ def _axis(experiment: Experiment, name: str, values: str | None) -> Axis:
 
 
 def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    """Of this call; arms that were done before may come from elsewhere."""
+    device = training_device()
+    return torch.cuda.get_device_name() if device.type == "cuda" else device.type
 
 
 def _cell(experiment: Experiment, changes: Mapping[str, Any]) -> Table:

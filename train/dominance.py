@@ -10,7 +10,7 @@ checkpoint lie in a file of their own beside it, so that a resumed run has every
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,8 @@ class DominanceProbe(TrainerCallback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.scale: Callable[[], float] = lambda: 1.0
+        """What the loss, and so the gradients, are multiplied by at the time (fp16)."""
         self._rows: list[tuple[int, Tensor, Tensor, Tensor | None]] = []
         self._before: list[Tensor] | None = None
         self._norms: tuple[Tensor, Tensor] | None = None
@@ -102,16 +104,15 @@ class DominanceProbe(TrainerCallback):
             if _last_step(path) > state.global_step:
                 path.unlink()  # of steps after the checkpoint that the run resumes from: they come again
 
-    def before_clipping(self, step: int, scale: float = 1.0) -> None:
+    def before_clipping(self, step: int) -> None:
         """Look at the gradients of a step.
 
         Args:
             step: optimiser steps that were done before.
-            scale: what the loss, and so the gradients, are multiplied by (mixed precision).
         """
         gradients = [torch.zeros(()) if weight.grad is None else weight.grad for weight in self.weights]
         gradients = [gradient.to(self._member.device) for gradient in gradients]
-        self._norms = (self._of_groups(gradients) / scale, self._of_groups(self.weights))
+        self._norms = (self._of_groups(gradients) / self.scale(), self._of_groups(self.weights))
         if step % UPDATE_EVERY == 0:
             self._before = [weight.detach().clone() for weight in self.weights]
 

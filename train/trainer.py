@@ -76,11 +76,15 @@ class RateGroupTrainer(Trainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         # transformers has no event between the backward pass and clipping.
-        scaler = self.accelerator.scaler
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, DominanceProbe):
-                callback.before_clipping(self.state.global_step, scaler.get_scale() if scaler is not None else 1.0)
+                callback.before_clipping(self.state.global_step)
         return super()._clip_grad_norm(model)
+
+    def loss_scale(self) -> float:
+        """What fp16's losses and gradients are multiplied by at present."""
+        scaler = self.accelerator.scaler
+        return 1.0 if scaler is None else float(scaler.get_scale())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -176,6 +180,8 @@ def fit(
         batches=batches,
         max_length=max_length,
     )
+    for probe in probes:
+        probe.scale = trainer.loss_scale
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     started = time.monotonic()

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import MT5Config, MT5ForConditionalGeneration
+from transformers import MT5Config, MT5ForConditionalGeneration, TrainerControl, TrainerState, TrainingArguments
 
 from extract.encoder import VisualEncoder
 from extract.settings import EncoderSettings, FrameSettings
 from tests.train.test_training import InterruptionError, clips, examples, parts
-from train.dominance import SCHEMA, collect, groups_of
+from train.dominance import SCHEMA, DominanceProbe, collect, groups_of
 from train.dominance import parts as parts_of
 from train.features import collate_features
 from train.settings import AdapterSettings, TrainingSettings
@@ -71,6 +71,24 @@ def test_norms_are_those_before_clipping(tmp_path: Path, clip_to: float) -> None
         assert rows[group]["parameter_norm"] == pytest.approx(norm([weights[name] for name in names]), rel=1e-4)
         changed = norm([after[name] - weights[name] for name in names])
         assert rows[group]["update_ratio"] == pytest.approx(changed / norm([weights[n] for n in names]), rel=1e-2)
+
+
+@pytest.mark.parametrize("clipped", [True, False])
+def test_gradients_are_told_without_the_factor_of_the_loss(tmp_path: Path, clipped: bool) -> None:
+    torch.manual_seed(0)
+    model, probe = torch.nn.Linear(3, 2), DominanceProbe(tmp_path)
+    probe.scale = lambda: 8.0
+    arguments, state, control = TrainingArguments(output_dir=str(tmp_path)), TrainerState(), TrainerControl()
+    probe.on_train_begin(arguments, state, control, model=model)
+    (8 * model(torch.ones(1, 3)).square().sum()).backward()
+    if clipped:
+        probe.before_clipping(state.global_step)
+    probe.on_pre_optimizer_step(arguments, state, control)
+    probe.on_step_end(arguments, state, control)
+    probe.on_train_end(arguments, state, control)
+    (row,) = rows_of(tmp_path)
+    whole = norm([weight.grad for weight in model.parameters() if weight.grad is not None])
+    assert row["gradient_norm"] == pytest.approx(whole / 8)
 
 
 @pytest.mark.parametrize("stop_at", [3, 5, 12])
