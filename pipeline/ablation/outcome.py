@@ -73,7 +73,7 @@ class Claim(BaseModel):
     """Mean over the seeds."""
     differences: dict[int, float]
     p_values: dict[int, float]
-    """Of each seed, two-sided: sacreBLEU's paired test over the clips of the test split."""
+    """Of each seed: sacreBLEU's paired test over the clips of the test split. Its bootstrap looks at one tail."""
     p_value: float
     """The largest of them: a claim must hold with every seed."""
     holds: bool
