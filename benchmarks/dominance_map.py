@@ -29,7 +29,7 @@ import torch
 from eval.atomic import write_atomic
 from pipeline.ablation.arm import Arm, arms
 from pipeline.ablation.outcome import Outcome, measure
-from pipeline.ablation.tables import Row, Table, table
+from pipeline.ablation.tables import OPTIONS_OFF, Row, Table, table
 from pipeline.arguments import open_run
 from pipeline.bars import Bars
 from pipeline.config import Experiment
@@ -86,6 +86,17 @@ def _lm_rates(experiment: Experiment, values: list[str]) -> Axis:
     return {f"LM rates x {value}": {name: float(value) * rate for name, rate in rates.items()} for value in values}
 
 
+def _options(experiment: Experiment, values: list[str]) -> Axis:
+    """Beyond the paper, on both sides: those of the config, or none, where stage 1 has its warm-up's steps besides."""
+    visual = experiment.train.visual
+    off = {f"train.{stage}.{name}": value for stage in ("visual", "joint") for name, value in OPTIONS_OFF.items()}
+    off |= {"train.visual.warm_start": None}
+    if visual.steps and visual.warmup and visual.warmup.steps:
+        off |= {"train.visual.steps": visual.steps + visual.warmup.steps}
+    known: dict[str, tuple[str, dict[str, Any]]] = {"config": ("the config's options", {}), "none": ("no options", off)}
+    return dict(known[value] for value in values)
+
+
 AXES: dict[str, tuple[Callable[[Experiment, list[str]], Axis], str]] = {
     "width": (_widths, "128,256,512"),
     "layers": (_layers, "2,4,6"),
@@ -93,6 +104,7 @@ AXES: dict[str, tuple[Callable[[Experiment, list[str]], Axis], str]] = {
     "text": (_text, "none,train,config"),
     "rates": (_rates, "0.1,1,10"),
     "lm-rates": (_lm_rates, "0.25,0.5,1"),
+    "options": (_options, "none,config"),
 }
 """How an axis changes the config, and its usual values."""
 RATIO_TITLE, COST_TITLE = "LM / encoder gradient norm, joint", "seconds, joint / stage 2"
@@ -157,7 +169,10 @@ def _cell(experiment: Experiment, changes: Mapping[str, Any]) -> Table:
 
 def _found(outcome: Outcome, listed: list[Arm]) -> dict[str, Any]:
     joint, factorised = outcome.rows.values()
-    ratios = [_dominance(arm.run) for arm in listed if arm.row.measured == "joint"]
+    ratios = {
+        stage: [_dominance(arm.run, stage) for arm in listed if arm.row.measured == row]
+        for stage, row in (("joint", "joint"), ("visual", "stage2"))
+    }
     told: dict[str, dict[str, Any]] = {}
     row_of = {"joint": "joint", "finetune": "stage2"}
     for name, row, stage in (("joint", joint, "joint"), ("factorised", factorised, "finetune")):
@@ -173,13 +188,20 @@ def _found(outcome: Outcome, listed: list[Arm]) -> dict[str, Any]:
         **told,
         "difference": claim.difference,
         "p_value": claim.p_value,
-        "gradient_ratio": statistics.fmean(ratios) if all(ratio is not None for ratio in ratios) else None,
+        "gradient_ratio": _mean(ratios["joint"]),
+        "stage1_gradient_ratio": _mean(ratios["visual"]),
     }
 
 
-def _dominance(run: Run) -> float | None:
-    """Median over the joint run's steps of the gradient norm of the language model's last layer over the encoder's."""
-    path = run.folder / "logs" / "joint.dominance.parquet"
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
+def _dominance(run: Run, stage: str) -> float | None:
+    """Median over a stage's steps of the gradient norm of the language model's last layer (in stage 1: Light-T's) over
+    the encoder's."""
+    path = run.folder / "logs" / f"{stage}.dominance.parquet"
     if not path.is_file():
         return None
     rows = pq.read_table(path, columns=["step", "group", "gradient_norm"]).to_pylist()

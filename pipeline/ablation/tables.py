@@ -23,9 +23,10 @@ _OF_STAGE_2 = (
 """Settings of stage 2 that its end-to-end forms take over, so that they differ by what is frozen alone."""
 _OF_STAGE_1 = set(PixelSettings.model_fields) - {"steps", "epochs", "learning_rate", "momentum", "optimizer"}
 """Settings of stage 1 that the joint baseline takes over: all but its length and rates, which are for SGD."""
-_OPTIONS_OFF: dict[str, Any] = {
+OPTIONS_OFF: dict[str, Any] = {
     "warmup": None, "bag_of_words": 0.0, "contrastive": 0.0, "word_dropout": 0.0,
 }  # fmt: skip
+"""What turns off every option beyond the paper that stage 1 and the joint baseline share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def _options(experiment: Experiment) -> Table:
         "encoder warm-up": {"warmup": _plain(visual.warmup)},
         "Light-T warm start": {"warm_start": _plain(visual.warm_start)},
     }
-    off: dict[str, Any] = _OPTIONS_OFF | {"warm_start": None}
+    off: dict[str, Any] = OPTIONS_OFF | {"warm_start": None}
     changed = {"the paper's recipe": off, **{name: off | values for name, values in given.items()}}
     rows = tuple(
         Row(name, {f"train.visual.{key}": value for key, value in values.items()}) for name, values in changed.items()
@@ -206,7 +207,7 @@ def _unfrozen(experiment: Experiment, **how: Any) -> dict[str, Any]:
                              found="a value", remedy=f"--set train.translate.{name}=null")  # fmt: skip
     translate = experiment.train.translate.model_dump(mode="json")
     recipe = {name: translate[name] for name in _OF_STAGE_2}
-    return _joint(experiment) | {"budget": None, "amount": None, "warp": None} | recipe | _OPTIONS_OFF | how
+    return _joint(experiment) | {"budget": None, "amount": None, "warp": None} | recipe | OPTIONS_OFF | how
 
 
 def _plain(settings: Any) -> dict[str, Any]:

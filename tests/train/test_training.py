@@ -1,6 +1,5 @@
 """Training for real, in small: learning rates, resuming, what a step and a look at dev are made of."""
 
-import importlib.metadata
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -219,7 +218,7 @@ def test_provenance_hashes_every_file(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "provenance.json").read_text())
     assert record["files"].keys() == {"model.safetensors"}
     assert record["inputs"] == {"a": 1}
-    assert record["versions"]["torch"] == importlib.metadata.version("torch")
+    assert torch.__version__.partition("+")[0] == record["versions"]["torch"].partition("+")[0]
 
 
 def test_stage_2_draws_one_view_per_epoch() -> None:
@@ -349,7 +348,8 @@ def test_before_the_first_step_it_says_what_it_will_do_and_refuses_what_cannot_f
     assert said[1] == ("6 steps (3.0 epochs) of 6.0 examples: batches of up to 5 x 2 accumulated x 1 process")
     assert "of memory at most: weights" in said[2]
     monkeypatch.setattr("train.plan.free_memory", lambda device: 10_000)
-    with pytest.raises(InputError, match=r"memory of \S+: expected about .* found 0.01 MB.*gradient_checkpointing"):
+    device = training_device().type
+    with pytest.raises(InputError, match=rf"memory of {device}.*: expected about .* 0.01 MB.*gradient_checkpointing"):
         fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / "no", say=said.append)
     assert not (tmp_path / "no").exists()
 
@@ -360,5 +360,6 @@ def test_a_device_that_runs_out_of_memory_says_what_to_do(tmp_path: Path) -> Non
     def full(_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
 
-    with pytest.raises(InputError, match=r"memory of \S+: .* found CUDA out of .* 2.00 GiB\. Use a smaller batch_size"):
+    device = training_device().type
+    with pytest.raises(InputError, match=rf"memory of {device}.*: .* CUDA out of .* 2.00 GiB\. Use a smaller"):
         fit(model, TrainingSettings(steps=1), examples(train, clips("train")), full, tmp_path / "work")
