@@ -17,8 +17,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from extract.frames import read_clip  # first: it sets OpenCV's threads
-from extract.index import Clip
+from extract.decoding.read_clip import read_clip  # first: it sets OpenCV's threads
+from extract.dataset.clip_index import Clip
 from extract.settings import FrameSettings
 
 import av  # isort: skip

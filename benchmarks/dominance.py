@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from benchmarks.page import write_report
-from extract.store import Features
-from train.features import FeatureDataset, collate_features
+from extract.store.feature_store import Features
+from train.data.feature_dataset import FeatureDataset, collate_features
 from train.settings import AdapterSettings, TrainingSettings
-from train.trainer import fit
-from train.translator import SignTranslator
+from train.loop.trainer import fit
+from train.models.translator import SignTranslator
 
 STEPS, CLIPS, WIDTH = 41, 64, 512
 SIZES = {

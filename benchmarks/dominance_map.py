@@ -26,15 +26,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from eval.atomic import write_atomic
+from extract.atomic_write import write_atomic
 from pipeline.ablation.arm import Arm, arms
 from pipeline.ablation.outcome import Outcome, measure
 from pipeline.ablation.tables import OPTIONS_OFF, Row, Table, table
-from pipeline.arguments import open_run
-from pipeline.bars import Bars
-from pipeline.config import Experiment
-from pipeline.run import Run
-from train.device import training_device
+from pipeline.commands.arguments import open_run
+from pipeline.experiment.progress_bars import Bars
+from pipeline.experiment.config import Experiment
+from pipeline.experiment.run import Run
+from train.loop.device import training_device
 
 Axis = Mapping[str, Mapping[str, Any]]
 """Label to what it changes in the config."""
@@ -59,7 +59,7 @@ def _clips(experiment: Experiment, values: list[str]) -> Axis:
 def _text(experiment: Experiment, values: list[str]) -> Axis:
     """That the language model has learnt before: none, the train split's sentences, the config's text, or a file."""
     known: dict[str, tuple[str, dict[str, Any]]] = {
-        "none": ("no pre-training", {"train.translate.pretrained": False}),
+        "none": ("no pre-training", {"train.stage2.pretrained": False}),
         "train": ("the train split's text", {"train.lm.text": None}),
         "config": ("a text of its kind", {}),
     }
@@ -81,18 +81,18 @@ def _lm_rates(experiment: Experiment, values: list[str]) -> Axis:
     train = experiment.train
     assert train.lm is not None
     assert train.joint is not None
-    learning = {"lm": train.lm, "translate": train.translate, "joint": train.joint}
+    learning = {"lm": train.lm, "stage2": train.stage2, "joint": train.joint}
     rates = {f"train.{name}.learning_rate": settings.learning_rate for name, settings in learning.items()}
     return {f"LM rates x {value}": {name: float(value) * rate for name, rate in rates.items()} for value in values}
 
 
 def _options(experiment: Experiment, values: list[str]) -> Axis:
     """Beyond the paper, on both sides: those of the config, or none, where stage 1 has its warm-up's steps besides."""
-    visual = experiment.train.visual
-    off = {f"train.{stage}.{name}": value for stage in ("visual", "joint") for name, value in OPTIONS_OFF.items()}
-    off |= {"train.visual.warm_start": None}
+    visual = experiment.train.stage1
+    off = {f"train.{stage}.{name}": value for stage in ("stage1", "joint") for name, value in OPTIONS_OFF.items()}
+    off |= {"train.stage1.warm_start": None}
     if visual.steps and visual.warmup and visual.warmup.steps:
-        off |= {"train.visual.steps": visual.steps + visual.warmup.steps}
+        off |= {"train.stage1.steps": visual.steps + visual.warmup.steps}
     known: dict[str, tuple[str, dict[str, Any]]] = {"config": ("the config's options", {}), "none": ("no options", off)}
     return dict(known[value] for value in values)
 
@@ -171,11 +171,11 @@ def _found(outcome: Outcome, listed: list[Arm]) -> dict[str, Any]:
     joint, factorised = outcome.rows.values()
     ratios = {
         stage: [_dominance(arm.run, stage) for arm in listed if arm.row.measured == row]
-        for stage, row in (("joint", "joint"), ("visual", "stage2"))
+        for stage, row in (("joint", "joint"), ("stage1", "stage2"))
     }
     told: dict[str, dict[str, Any]] = {}
-    row_of = {"joint": "joint", "finetune": "stage2"}
-    for name, row, stage in (("joint", joint, "joint"), ("factorised", factorised, "finetune")):
+    row_of = {"joint": "joint", "stage2": "stage2"}
+    for name, row, stage in (("joint", joint, "joint"), ("factorised", factorised, "stage2")):
         told[name] = {
             "bleu4": [seed.bleu4 for seed in row.seeds.values()],
             "best_dev_bleu4": [_best_dev(arm.run, stage) for arm in listed if arm.row.measured == row_of[stage]],
@@ -189,7 +189,7 @@ def _found(outcome: Outcome, listed: list[Arm]) -> dict[str, Any]:
         "difference": claim.difference,
         "p_value": claim.p_value,
         "gradient_ratio": _mean(ratios["joint"]),
-        "stage1_gradient_ratio": _mean(ratios["visual"]),
+        "stage1_gradient_ratio": _mean(ratios["stage1"]),
     }
 
 
@@ -268,7 +268,7 @@ def _draw_row(cells: list[Mapping[str, Any]], path: Path) -> None:
 def _saving(cell: Mapping[str, Any]) -> float:
     """Seconds of the joint run over those of stage 2, which is all that a further language model costs."""
     joint = statistics.fmean(sum(stage["seconds"] for stage in cost.values()) for cost in cell["joint"]["cost"])
-    return joint / statistics.fmean(cost["finetune"]["seconds"] for cost in cell["factorised"]["cost"])
+    return joint / statistics.fmean(cost["stage2"]["seconds"] for cost in cell["factorised"]["cost"])
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.page import write_report
-from eval.measures import Measures
-from eval.predictions import Prediction
-from eval.resampling import resample
-from eval.rouge_flavours import rouge_flavour
-from eval.scores import count, score
+from eval.metrics.measures import Measures
+from eval.predictions.prediction_file import Prediction
+from eval.metrics.bootstrap import resample
+from eval.metrics.rouge_flavours import rouge_flavour
+from eval.results.scores import count, score
 from eval.settings import ScoreSettings
 
 SETTINGS = ScoreSettings(bootstrap=0)

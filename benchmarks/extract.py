@@ -42,14 +42,14 @@ import numpy as np
 from distributed import Client
 
 from benchmarks.page import write_report
-from extract.cluster import MALLOC, open_cluster
-from extract.decoders import decoder_versions
-from extract.encoder import VisualEncoder
-from extract.extractor import Extractor, load_encoder
-from extract.images import list_frames
-from extract.index import Clip
-from extract.job import extract_split
-from extract.sampling import sampled
+from extract.jobs.cluster import MALLOC, open_cluster
+from extract.decoding.decoder_versions import decoder_versions
+from extract.encoder.visual_encoder import VisualEncoder
+from extract.encoder.extractor import Extractor, load_encoder
+from extract.decoding.frame_folders import list_frames
+from extract.dataset.clip_index import Clip
+from extract.jobs.extract_job import extract_split
+from extract.decoding.sampling import sampled
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
 
 RESNET18 = {"model_type": "resnet", "layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]}

@@ -17,9 +17,9 @@ import time
 
 import torch
 
-from extract.encoder import VisualEncoder
+from extract.encoder.visual_encoder import VisualEncoder
 from extract.settings import EncoderSettings, FrameSettings
-from train.pieces import LayerwiseBackbone, PiecewiseBackbone
+from train.models.backbone_checkpointing import LayerwiseBackbone, PiecewiseBackbone
 
 WAYS = ("whole", "layers", "pieces", "running")
 RESNET18 = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 64, "hidden_sizes": [64, 128, 256, 512],

@@ -30,11 +30,11 @@ import h5py
 import numpy as np
 
 from benchmarks.page import write_report
-from extract.cluster import local_cluster
-from extract.frames import Source, read_clip
-from extract.index import Clip
-from extract.packed import PackedFrames
-from extract.packing import pack_split
+from extract.jobs.cluster import local_cluster
+from extract.decoding.read_clip import Source, read_clip
+from extract.dataset.clip_index import Clip
+from extract.packs.packed_frames import PackedFrames
+from extract.jobs.pack_job import pack_split
 from extract.settings import FrameSettings, PackSettings
 
 FRAMES = FrameSettings()

@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.page import write_report
-from extract.blocks import plan_blocks
+from extract.jobs.blocks import plan_blocks
 from extract.fingerprint import canonical_json
-from extract.index import Clip, ClipIndex, write_index
-from extract.records import Commit, failure_key
+from extract.dataset.clip_index import Clip, ClipIndex, write_index
+from extract.store.json_records import Commit, failure_key
 from extract.settings import ExtractSettings, FrameSettings, View
-from extract.store import FeatureStore
+from extract.store.feature_store import FeatureStore
 
 SECONDS, MIB = 60, 2048
 """What a million clips may take."""
@@ -102,8 +102,8 @@ def write_claims(index: ClipIndex, path: Path, views: tuple[View, ...]) -> int:
 
 def plan(index: Path, store: Path, views: tuple[View, ...]) -> dict[str, Any]:
     """What ``extract_split`` plans, block by block, without sending them anywhere."""
-    from extract.job import plan_split
-    from extract.tally import Tally
+    from extract.jobs.extract_job import plan_split
+    from extract.jobs.job_account import Tally
 
     settings = ExtractSettings(views=views)
     clips = ClipIndex(index, "train")
@@ -118,7 +118,7 @@ def plan(index: Path, store: Path, views: tuple[View, ...]) -> dict[str, Any]:
 
 
 def info(store: Path) -> None:
-    from pipeline.cli import app
+    from pipeline.commands.cli import app
 
     app(["features", "info", str(store), "--json"], standalone_mode=False)
 

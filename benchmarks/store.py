@@ -27,8 +27,8 @@ import numpy as np
 import zarr
 
 from benchmarks.page import write_report
-from extract.compaction import compact
-from extract.store import FeatureStore
+from extract.store.compaction import compact
+from extract.store.feature_store import FeatureStore
 
 CLIPS, STEPS, WIDTH = 7000, 29, 512
 BLOCK_CLIPS = 140

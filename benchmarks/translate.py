@@ -7,7 +7,8 @@ target pieces, 16 clips a step; mBART-large's layers (d 1024, FFN 4096), 12 + 12
 and a vocabulary of 3,000 pieces, about what PHOENIX14T's train text needs. Each contender is a process of its own that
 keeps its model, and they take their steps in turn, round by round; medians count.
 
-1. ``cached``: an optimiser step of ``train.trainer.fit`` on features in memory, with clipping, AdamW and its callbacks.
+1. ``cached``: an optimiser step of ``train.loop.trainer.fit`` on features in memory, with clipping, AdamW and its
+   callbacks.
    ``end to end``: the same step, and forward and backward of ResNet-18 and the temporal module over the frames of its
    16 clips. Their activations do not fit at once (40 GB for 116 frames), so the encoder takes a clip at a time, and
    times and memory add up; a whole end-to-end step of 16 clips of sampled frames with 3 + 3 layers, which does fit, is
@@ -17,8 +18,8 @@ keeps its model, and they take their steps in turn, round by round; medians coun
 2. Vocabularies of 3,000 and of 250,027 pieces.
 3. ``LengthBatches`` with a token budget against random batches of 16, padded to their longest or to the split's.
 4. Share of a run's time in which ``fit`` waits for batches.
-5. Beam 5 over 642 clips in order of length (``eval.translate``) and as they come. Random weights would write until the
-   limit, so each hypothesis is ended at its reference's length.
+5. Beam 5 over 642 clips in order of length (``eval.translation.translate_features``) and as they come. Random weights
+   would write until the limit, so each hypothesis is ended at its reference's length.
 """
 
 from __future__ import annotations

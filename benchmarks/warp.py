@@ -14,8 +14,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from extract.images import resize
-from train.warp import Warp
+from extract.decoding.frame_folders import resize
+from train.data.frame_augmentation import Warp
 
 ROUNDS, FRAMES = 15, 60
 

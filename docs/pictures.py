@@ -61,7 +61,7 @@ def pipeline() -> None:
         ("stage 2\nLLM fine-tuning\nadapter + mBART", 7.25, "#cfe3f7"),
         ("translate, score\nBLEU, ROUGE,\nsanity rows", 9.6, "#f7e7c6"),
     ]
-    files = ["index.parquet", "encoder/", "features/*.zarr", "translator/"]
+    files = ["index.parquet", "encoder/", "features/*.zarr", "stage2/"]
     figure, axes = plt.subplots(figsize=(11, 1.9))
     for text, x, colour in boxes:
         axes.add_patch(FancyBboxPatch((x, 0.3), 1.7, 1.0, boxstyle="round,pad=0.08", fc=colour, ec="#444444"))

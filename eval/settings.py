@@ -9,7 +9,7 @@ from pydantic import Field
 from extract.settings import Settings
 
 RougeFlavour = Literal["coco", "twostream", "rouge_score", "rouge_score_stem", "rouge_1.0.1"]
-"""Whose ROUGE-L: see ``eval/rouge_flavours.py``."""
+"""Whose ROUGE-L: see ``eval/metrics/rouge_flavours.py``."""
 
 Further = Literal["coco", "twostream", "rouge_score", "rouge_score_stem", "rouge_1.0.1", "bleurt", "comet"]
 """What can be computed beside the default metrics."""

@@ -2,7 +2,7 @@
 
 import os
 
-from extract.limits import MAX_PIXELS
+from extract.clip_limits import MAX_PIXELS
 
 # OpenCV reads these when it is loaded and when it opens its first video, so they are set before any module imports it.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))

@@ -1,5 +1,5 @@
 """``python -m pipeline`` is ``slt``: ``torchrun --nproc-per-node 2 -m pipeline train translate CONFIG``."""
 
-from pipeline.cli import main
+from pipeline.commands.cli import main
 
 main()

@@ -13,13 +13,13 @@ import torch
 from hypothesis import settings
 from moto.server import ThreadedMotoServer
 
-from extract.encoder import VisualEncoder
-from extract.index import ClipIndex
-from extract.indexing import index_dataset
-from extract.manifest import Dataset, locate
+from extract.dataset.clip_index import ClipIndex
+from extract.dataset.manifest import Dataset, locate
+from extract.encoder.visual_encoder import VisualEncoder
+from extract.jobs.index_job import index_dataset
 from extract.settings import DataSettings
-from pipeline.config import load_config
 from pipeline.corpus.layout import DATASET_FOLDER, write_corpus
+from pipeline.experiment.config import load_config
 
 settings.register_profile("disk", deadline=None)  # examples wait for disks and other processes
 settings.load_profile("disk")

@@ -173,7 +173,7 @@ class PixelSettings(TrainingSettings):
         return self
 
 
-class VisualSettings(PixelSettings):
+class Stage1Settings(PixelSettings):
     """Stage 1, visual initialing: video-grounded text generation."""
 
     optimizer: Literal["adamw", "sgd"] = "sgd"
@@ -255,11 +255,11 @@ class LoraSettings(Settings):
     """Names of the layers that get an update, as in peft: ``[q_proj, v_proj]`` of mBART, ``[q, v]`` of mT5; or all
     linear ones."""
     keep: bool = False
-    """Beside the translator, whose weights have the update merged in, keep it by itself in ``translator/lora``, for
+    """Beside the translator, whose weights have the update merged in, keep it by itself in ``stage2/lora``, for
     ``peft.PeftModel.from_pretrained`` on the same language model."""
 
 
-class TranslateSettings(TrainingSettings):
+class Stage2Settings(TrainingSettings):
     """Stage 2, LLM fine-tuning on cached features."""
 
     language_model: str = "facebook/mbart-large-cc25"
@@ -296,9 +296,9 @@ class TranslateSettings(TrainingSettings):
 class TrainSettings(Settings):
     """All training stages of an experiment."""
 
-    visual: VisualSettings = VisualSettings()
+    stage1: Stage1Settings = Stage1Settings()
     lm: LanguageModelSettings | None = None
-    translate: TranslateSettings = TranslateSettings()
+    stage2: Stage2Settings = Stage2Settings()
     joint: JointSettings | None = None
     """The joint baseline, as further stages; None: without."""
     clips: Positive | None = None
@@ -309,14 +309,14 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _one_language_model(self) -> TrainSettings:
-        if (self.lm is None) == (self.translate.language_model == "lm"):
+        if (self.lm is None) == (self.stage2.language_model == "lm"):
             raise ValueError("translate.language_model is `lm` exactly when there is a section lm")
         return self
 
     @property
     def foreign(self) -> str | None:
         """The pre-trained language model that comes from elsewhere, if any."""
-        return self.lm.start_from if self.lm else self.translate.language_model
+        return self.lm.start_from if self.lm else self.stage2.language_model
 
     @property
     def tokenizes(self) -> bool:
@@ -326,4 +326,4 @@ class TrainSettings(Settings):
     @property
     def trims(self) -> bool:
         """Whether there is a vocabulary to trim."""
-        return self.translate.trim and self.foreign is not None
+        return self.stage2.trim and self.foreign is not None

@@ -14,7 +14,7 @@ import torch
 from benchmarks.stage2.contenders import serve
 from benchmarks.stage2.shapes import CLIPS, SMALL, TRIMMED, corpus_lengths, dataset, translator
 from benchmarks.stage2.steps import ENDLESS
-from train.features import collate_features
+from train.data.feature_dataset import collate_features
 from train.settings import TrainingSettings
 
 BATCHED = 64
@@ -23,7 +23,7 @@ BATCHED = 64
 
 def batching(pipe: Connection, way: str) -> None:
     """An epoch of clips of a corpus's lengths."""
-    from train.batches import LengthBatches
+    from train.data.length_batches import LengthBatches
 
     lengths = corpus_lengths(BATCHED)
     data = dataset(lengths)
@@ -56,12 +56,12 @@ def batching(pipe: Connection, way: str) -> None:
 
 def waiting(pipe: Connection, steps: int) -> None:
     """A run of ``fit``: its seconds, and those in which it waited for batches."""
-    import train.trainer
+    import train.loop.trainer
 
     data = dataset(corpus_lengths(CLIPS * 40))
     waited = 0.0
 
-    class Watching(train.trainer.RateGroupTrainer):
+    class Watching(train.loop.trainer.RateGroupTrainer):
         def get_batch_samples(self, *given: Any, **named: Any) -> Any:
             nonlocal waited
             began = time.perf_counter()
@@ -69,7 +69,7 @@ def waiting(pipe: Connection, steps: int) -> None:
             waited += time.perf_counter() - began
             return found
 
-    train.trainer.RateGroupTrainer = Watching  # type: ignore[misc]
+    train.loop.trainer.RateGroupTrainer = Watching  # type: ignore[misc]
     model = translator(3, TRIMMED, **SMALL)
 
     def step() -> dict[str, float]:
@@ -77,7 +77,7 @@ def waiting(pipe: Connection, steps: int) -> None:
         waited = 0.0
         settings = TrainingSettings(steps=steps, checkpoint_every=ENDLESS, batch_tokens=860)
         with tempfile.TemporaryDirectory() as work:
-            log = train.trainer.fit(model, settings, data, collate_features, Path(work) / "w")
+            log = train.loop.trainer.fit(model, settings, data, collate_features, Path(work) / "w")
         return {"seconds": waited / log[-1]["seconds"], "peak": 0}
 
     pipe.send({})

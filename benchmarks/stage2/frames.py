@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from benchmarks.stage2.shapes import ALL
-from extract.frames import read_clip
-from extract.index import Clip
+from extract.decoding.read_clip import read_clip
+from extract.dataset.clip_index import Clip
 from extract.settings import FrameSettings
 
 

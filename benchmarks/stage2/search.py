@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from benchmarks.stage2.shapes import TINY, TRIMMED, corpus_lengths, dataset, translator
-from train.features import collate_features
+from train.data.feature_dataset import collate_features
 
 
 class EndsAt(LogitsProcessor):
@@ -32,7 +32,7 @@ class EndsAt(LogitsProcessor):
 
 def generating(pipe: Connection, clips: int) -> None:
     """Beam search over a split, in order of length or as it comes; answers with both, in turn."""
-    from eval.translate import BATCH
+    from eval.translation.translate_features import BATCH
 
     lengths = corpus_lengths(clips)
     data, model = dataset(lengths), translator(3, TRIMMED, **TINY).eval()

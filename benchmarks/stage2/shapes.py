@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from transformers import MBartConfig, MBartForConditionalGeneration
 
-from extract.encoder import VisualEncoder
+from extract.encoder.visual_encoder import VisualEncoder
 from extract.settings import EncoderSettings, FrameSettings
-from extract.store import Features
-from train.features import FeatureDataset
+from extract.store.feature_store import Features
+from train.data.feature_dataset import FeatureDataset
 from train.settings import AdapterSettings
-from train.translator import SignTranslator
+from train.models.translator import SignTranslator
 
 CLIPS, SAMPLED, ALL, PIECES, WIDTH = 16, 29, 116, 20, 512
 TRIMMED = 3_000

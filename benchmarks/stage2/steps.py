@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.stage2.contenders import Gate, resident, serve
 from benchmarks.stage2.shapes import CLIPS, LARGE, PIECES, SAMPLED, TRIMMED, dataset, translator, visual_encoder
-from train.features import collate_features
-from train.memory import estimate
+from train.data.feature_dataset import collate_features
+from train.loop.memory_estimate import estimate
 from train.settings import TrainingSettings
 
 ENDLESS = 10**6
@@ -22,7 +22,7 @@ ENDLESS = 10**6
 
 def cached(pipe: Connection, layers: int, vocabulary: int, clips: int, size: dict[str, int]) -> None:
     """Stage 2's own training loop."""
-    from train.trainer import fit
+    from train.loop.trainer import fit
 
     warm_up()
     base = resident("VmRSS")

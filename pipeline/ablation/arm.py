@@ -9,14 +9,14 @@ from typing import Any
 
 from extract.fingerprint import digest
 from pipeline.ablation.tables import Row, Table
-from pipeline.borrowing import lent
-from pipeline.config import Experiment, changed
-from pipeline.freshness import Record, State, deciding, file_digest, model_digest
-from pipeline.joint import FACTORISED
-from pipeline.run import Run, Stage
-from pipeline.stages import stages
+from pipeline.experiment.borrowing import lent
+from pipeline.experiment.config import Experiment, changed
+from pipeline.experiment.freshness import Record, State, deciding, file_digest, model_digest
+from pipeline.experiment.run import Run, Stage
+from pipeline.stages.run_joint import FACTORISED
+from pipeline.stages.stage_list import stages
 
-SEEDED = ("train.visual", "train.visual.warmup", "train.visual.warm_start", "train.translate", "train.joint",
+SEEDED = ("train.stage1", "train.stage1.warmup", "train.stage1.warm_start", "train.stage2", "train.joint",
           "train.joint.warmup")  # fmt: skip
 """Sections whose seed is an arm's. The language model's own pre-training is not among them: it stands for a published
 model, of which there is one."""
@@ -48,10 +48,10 @@ class Arm:
 
     def cost(self) -> dict[str, dict[str, float]]:
         """Stage to the clip passes and seconds that it took where it ran; of the stages that made this row."""
-        names = {"stage1": ("visual",), "stage2": FACTORISED, "joint": ("joint",)}[self.row.measured]
+        names = {"stage1": ("stage1",), "stage2": FACTORISED, "joint": ("joint",)}[self.row.measured]
         joint = self.run.experiment.train.joint
         if self.row.measured == "joint" and joint and joint.start == "stage1":
-            names = ("visual", *names)
+            names = ("stage1", *names)
         found = {name: self.run.records.read(name) for name in names}
         views = len(self.run.experiment.extract.views)
         return {name: _figures(record, views) for name, record in found.items() if record is not None}
@@ -80,10 +80,10 @@ def arms(
 def identity(experiment: Experiment) -> str:
     """Digest of every setting that decides the result, the same wherever the data lie and the results go."""
     train, named = experiment.train, experiment.encoder
-    warm_start = train.visual.warm_start
-    texts = [train.lm.text if train.lm else None, warm_start.text if warm_start else None, *train.translate.trim_text]
+    warm_start = train.stage1.warm_start
+    texts = [train.lm.text if train.lm else None, warm_start.text if warm_start else None, *train.stage2.trim_text]
     files = [file_digest(path) for path in (*texts, named.backbone_weights)]
-    models = [model_digest(name) for name in (named.backbone, train.translate.language_model)]
+    models = [model_digest(name) for name in (named.backbone, train.stage2.language_model)]
     settings = deciding(experiment)
     del settings["name"], settings["report"]
     for section, name in PLACES:

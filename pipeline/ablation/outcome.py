@@ -9,16 +9,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from eval.atomic import write_atomic
-from eval.comparison import compare
-from eval.measures import Counts
-from eval.predictions import Prediction, read_predictions
-from eval.scores import complete, count
-from eval.sheet import Sheet, cells
+from eval.metrics.measures import Counts
+from eval.predictions.prediction_file import Prediction, read_predictions
+from eval.results.comparison import compare
+from eval.results.scores import complete, count
+from eval.results.table_formats import Sheet, cells
+from extract.atomic_write import write_atomic
 from extract.errors import InputError
 from pipeline.ablation.arm import Arm, identity
 from pipeline.ablation.tables import Table
-from pipeline.freshness import sha256_of
+from pipeline.experiment.freshness import sha256_of
 
 METRICS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge", "chrf")
 LEVEL = 0.05
@@ -233,7 +233,7 @@ def _spread(row: RowOutcome, metric: str) -> str:
 def _costs(row: RowOutcome) -> tuple[float, float, float]:
     """Clip passes over pixels and over cached features, and seconds; means over the seeds."""
     costs = [seed.cost for seed in row.seeds.values()]
-    cached = [cost.get("finetune", {}).get("clip_passes", 0.0) for cost in costs]
+    cached = [cost.get("stage2", {}).get("clip_passes", 0.0) for cost in costs]
     passes, seconds = (
         [sum(stage.get(name, 0.0) for stage in cost.values()) for cost in costs] for name in ("clip_passes", "seconds")
     )

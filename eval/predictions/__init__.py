@@ -1,0 +1,1 @@
+"""Hypotheses and references: ``predictions.jsonl``, other systems' files, joined by clip id."""

@@ -1,0 +1,1 @@
+"""What people see: the HTML report, its pictures and its gallery of clips."""

@@ -1,0 +1,1 @@
+"""What the scores say: whole splits, comparisons, slices, published rows, and the tables of them."""

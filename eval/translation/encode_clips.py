@@ -1,0 +1,55 @@
+"""Clips through a translator's own encoder, to features in memory: for the joint baseline, which has no cached ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from extract.dataset.clip_index import Clip
+from extract.decoding.read_clip import Source, read_clip
+from extract.errors import ClipError
+from extract.settings import FrameSettings
+from extract.store.feature_store import Features
+from train.models.translator import SignTranslator
+
+BATCH_FRAMES = 64
+
+
+@torch.inference_mode()
+def encode_clips(
+    model: SignTranslator,
+    source: Source,
+    clips: Sequence[Clip],
+    frames: FrameSettings,
+    on_clip: Callable[[int, int], None] | None = None,
+) -> tuple[Features, list[str]]:
+    """Sign-wise features of the clips in float32, one clip at a time.
+
+    Args:
+        model: in ``eval()``, with an encoder.
+        source: the dataset's root, or packs of its frames.
+        on_clip: called with clips done and clips in all.
+
+    Returns:
+        The features of the clips that can be read, in their order, and the ids of the others.
+    """
+    encoder = model.encoder
+    assert encoder is not None
+    found: dict[str, np.ndarray] = {}
+    failed: list[str] = []
+    for number, clip in enumerate(clips, start=1):
+        try:
+            seen = torch.from_numpy(read_clip(source, clip, frames))
+        except ClipError:
+            failed.append(clip.id)
+        else:
+            by_frame = torch.cat([encoder.frame_features(part.to(model.device)) for part in seen.split(BATCH_FRAMES)])
+            found[clip.id] = encoder.temporal(by_frame, [len(by_frame)])[0].float().cpu().numpy()
+        if on_clip:
+            on_clip(number, len(clips))
+    width = int(encoder.config.width)
+    rows = np.concatenate(list(found.values())) if found else np.zeros((0, width), np.float32)
+    offsets = np.cumsum([0, *(len(features) for features in found.values())])
+    return Features(list(found), rows, offsets), failed

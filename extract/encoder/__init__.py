@@ -1,0 +1,1 @@
+"""From frames to features: the visual encoder, its weights, what computes it, and its provenance."""

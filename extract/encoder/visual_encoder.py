@@ -1,0 +1,224 @@
+"""The visual encoder: a frame-wise backbone and a temporal module that turns frames into sign-wise features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+
+from extract.encoder.backbone_weights import load_backbone
+from extract.encoder.hidden_states import StateEncoder
+from extract.errors import InputError
+from extract.pretrained import load_pretrained
+from extract.settings import EncoderSettings, FrameSettings
+
+
+class VisualEncoderConfig(PretrainedConfig):
+    """What ``config.json`` of a visual encoder directory holds.
+
+    ``frames`` travels with the weights: features are only comparable when the pixels were prepared alike.
+    ``states`` describes the part of Light-T that goes on from sign-wise features; None where there is none.
+    """
+
+    model_type = "fla_slt_visual_encoder"
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | None = None,
+        temporal: list[dict[str, int]] | None = None,
+        width: int = 512,
+        frames: dict[str, Any] | None = None,
+        states: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.backbone = backbone or {"model_type": "resnet", "depths": [2, 2, 2, 2], "layer_type": "basic",
+                                     "hidden_sizes": [64, 128, 256, 512]}  # fmt: skip
+        self.temporal = temporal if temporal is not None else [{"kernel": 5, "pool": 1}]
+        self.width = width
+        self.frames = frames or FrameSettings().model_dump(mode="json")
+        self.states = states
+        super().__init__(**kwargs)
+
+    @property
+    def frame_settings(self) -> FrameSettings:
+        return FrameSettings.model_validate(self.frames)
+
+
+class TemporalModule(nn.Module):
+    """Conv1d + BatchNorm1d + ReLU (+ max pooling over time) per layer, over clips of different lengths.
+
+    Clips are padded with zeros for the convolution alone, which is what "same" padding does at the end of a
+    single clip; BatchNorm sees valid steps only. So a clip's features do not depend on its neighbours.
+    """
+
+    def __init__(self, channels: int, width: int, layers: list[dict[str, int]]) -> None:
+        super().__init__()
+        self.pools = [layer["pool"] for layer in layers]
+        self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for layer in layers:
+            self.convs.append(nn.Conv1d(channels, width, layer["kernel"], padding=layer["kernel"] // 2, bias=False))
+            self.norms.append(nn.BatchNorm1d(width))
+            channels = width
+
+    def output_length(self, length: int) -> int:
+        """Steps that remain of ``length`` frames; the last, incomplete pooling window is kept."""
+        for pool in self.pools:
+            length = -(-length // pool)
+        return length
+
+    def forward(self, frames: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
+        """
+        Args:
+            frames: (sum of lengths, channels), the clips one after the other.
+            lengths: frames per clip, each at least 1.
+
+        Returns:
+            (sum of output lengths, width) features, and the output lengths.
+        """
+        for conv, norm, pool in zip(self.convs, self.norms, self.pools, strict=True):
+            padded = nn.utils.rnn.pad_sequence(list(frames.split(lengths)), batch_first=True)  # (B, T, C)
+            hidden = conv(padded.transpose(1, 2)).transpose(1, 2)  # (B, T, width)
+            frames = torch.relu(norm(hidden[_valid(lengths, hidden)]))  # (sum, width): no padding in BatchNorm
+            if pool > 1:
+                # After ReLU nothing is negative, so zero padding never wins the maximum.
+                padded = nn.utils.rnn.pad_sequence(list(frames.split(lengths)), batch_first=True)
+                pooled = nn.functional.max_pool1d(padded.transpose(1, 2), pool, pool, ceil_mode=True).transpose(1, 2)
+                lengths = [-(-length // pool) for length in lengths]
+                frames = pooled[_valid(lengths, pooled)]
+        return frames, lengths
+
+
+def _valid(lengths: list[int], padded: Tensor) -> Tensor:
+    steps = torch.arange(padded.shape[1], device=padded.device)
+    return steps[None, :] < torch.tensor(lengths, device=padded.device)[:, None]
+
+
+class VisualEncoder(PreTrainedModel):
+    """Frames (uint8) to sign-wise features, as in section 3.2 of the paper.
+
+    Saved by ``save_pretrained`` as ``config.json`` and ``model.safetensors``.
+    """
+
+    config_class = VisualEncoderConfig
+    base_model_prefix = "encoder"
+    main_input_name = "frames"
+    _no_split_modules: list[str] = []  # noqa: RUF012  (transformers reads plain class attributes)
+    _keys_to_ignore_on_load_unexpected = [r"^states\."]  # noqa: RUF012  (left out unless they are what is cached)
+
+    def __init__(self, config: VisualEncoderConfig) -> None:
+        super().__init__(config)
+        fields = dict(config.backbone)
+        self.backbone = AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+        self.backbone_width = _backbone_width(self.backbone.config)
+        self.temporal = TemporalModule(self.backbone_width, config.width, config.temporal)
+        self.states = StateEncoder(config.states) if config.states else None
+        frames = config.frame_settings
+        self.running_statistics = False
+        """In training, the backbone's BatchNorm uses its running statistics as they are."""
+        self.frame_pass: Callable[[Tensor], Tensor] | None = None
+        """How ``frame_features`` goes through the backbone, where not with all frames at once: see
+        ``train.models.backbone_checkpointing``."""
+        self.register_buffer("mean", torch.tensor(frames.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(frames.std).view(1, 3, 1, 1) * 255, persistent=False)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # PyTorch's own defaults, in place: the backbone initialises itself.
+        if isinstance(module, VisualEncoder):
+            frames = self.config.frame_settings
+            module.mean.copy_(torch.tensor(frames.mean).view(1, 3, 1, 1) * 255)
+            module.std.copy_(torch.tensor(frames.std).view(1, 3, 1, 1) * 255)
+
+    @classmethod
+    def from_settings(cls, encoder: EncoderSettings, frames: FrameSettings) -> VisualEncoder:
+        """A new encoder; the backbone has its pre-trained weights when it is given by name, folder or file.
+
+        Raises:
+            InputError: the backbone is neither on disk nor in the Hugging Face cache, not a known model type, or the
+                file is of another one.
+        """
+        pretrained: PreTrainedModel | None = None
+        if isinstance(encoder.backbone, str):
+            pretrained = load_pretrained(
+                AutoModel.from_pretrained, encoder.backbone, "encoder.backbone", "a vision backbone of transformers"
+            )
+            backbone = pretrained.config.to_diff_dict() | {"model_type": pretrained.config.model_type}
+        else:
+            backbone = dict(encoder.backbone)
+            if "model_type" not in backbone:
+                raise InputError("encoder.backbone", expected="a model_type, e.g. resnet", found=str(sorted(backbone)),
+                                 remedy="Add `model_type: resnet`, or give a model's name.")  # fmt: skip
+            try:
+                AutoConfig.for_model(backbone["model_type"])
+            except ValueError as error:
+                raise InputError(
+                    "encoder.backbone.model_type", expected="a vision model type of transformers",
+                    found=repr(backbone["model_type"]), remedy="For example `resnet`.",
+                ) from error  # fmt: skip
+        model = cls(
+            VisualEncoderConfig(
+                backbone=backbone,
+                temporal=[layer.model_dump() for layer in encoder.temporal],
+                width=encoder.width,
+                frames=frames.model_dump(mode="json"),
+            )
+        )
+        if pretrained is not None:
+            model.backbone.load_state_dict(pretrained.state_dict())
+        if encoder.backbone_weights is not None:
+            load_backbone(model.backbone, Path(encoder.backbone_weights))
+        return model
+
+    def output_length(self, frames: int) -> int:
+        """Sign-wise features of a clip of which ``frames`` sampled frames are seen."""
+        return self.temporal.output_length(frames)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if mode and self.running_statistics:
+            for part in self.backbone.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.eval()
+        return self
+
+    def frame_features(self, frames: Tensor) -> Tensor:
+        """(F, 3, H, W) uint8 RGB to (F, backbone width) float: every frame by itself, globally pooled."""
+        return self.pooled(frames) if self.frame_pass is None else self.frame_pass(frames)
+
+    def normalised(self, frames: Tensor) -> Tensor:
+        """(F, 3, H, W) uint8 RGB to what the backbone is given."""
+        pixels = (frames.to(self.mean.dtype) - self.mean) / self.std
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def pooled(self, frames: Tensor) -> Tensor:
+        """``frame_features``, all frames at once."""
+        output = self.backbone(pixel_values=self.normalised(frames))
+        pooled = getattr(output, "pooler_output", None)
+        if pooled is None:
+            pooled = output.last_hidden_state.mean(dim=1)  # a vision transformer without a pooler: mean of tokens
+        return pooled.flatten(1)
+
+    def forward(self, frames: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
+        """
+        Args:
+            frames: (sum of lengths, 3, H, W) uint8 RGB, the sampled frames of the clips one after the other.
+            lengths: sampled frames per clip.
+
+        Returns:
+            (sum of output lengths, width) sign-wise features, and their lengths.
+        """
+        return self.temporal(self.frame_features(frames), lengths)
+
+
+def _backbone_width(config: PretrainedConfig) -> int:
+    sizes = getattr(config, "hidden_sizes", None)
+    return int(sizes[-1] if sizes else config.hidden_size)
+
+
+AutoConfig.register(VisualEncoderConfig.model_type, VisualEncoderConfig)
+AutoModel.register(VisualEncoderConfig, VisualEncoder)

@@ -1,0 +1,1 @@
+"""Work on a Dask cluster: extraction, packing and the look at every source, block by block."""

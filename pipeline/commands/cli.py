@@ -1,0 +1,269 @@
+"""The command line, ``slt``. Heavy imports stay inside the commands, so that ``slt --help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from extract.errors import SOME_FAILED, InputError, SltError, suggestion
+from pipeline.commands import (
+    ablate_command,
+    data_command,
+    features_command,
+    grounding_command,
+    score_command,
+    trim_command,
+)
+from pipeline.commands.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
+from pipeline.commands.printing import print_json, show_scores, show_states
+from pipeline.experiment.progress_bars import Bars
+from train.processes import process_rank
+
+app = typer.Typer(
+    help="Sign videos to text without glosses: visual initialing, cached features, LLM fine-tuning, scores.",
+    no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+)  # fmt: skip
+train_app = typer.Typer(help="Train one stage.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+app.add_typer(features_command.app, name="features")
+app.add_typer(data_command.app, name="data")
+app.command()(trim_command.trim)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
+    preset: Annotated[str, typer.Option(help="Size: tiny or demo.")] = "demo",
+    seed: Annotated[int, typer.Option(help="Of the corpus.")] = 0,
+    overrides: Set = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline on the built-in corpus; ends with the score table and report.html."""
+    from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
+    from pipeline.experiment.config import load_config
+    from pipeline.experiment.run import Run
+
+    corpus = out / "corpus"
+    places = [f"data.root={corpus / DATASET_FOLDER}", f"train.lm.text={corpus / TEXT_FILE}"]
+    experiment = load_config(preset, [*places, *(overrides or [])])
+    if dry_run and not corpus.is_dir():
+        typer.echo(f"the built-in corpus ({preset}) would be drawn in {corpus}, and every stage run after it")
+        return
+    if not dry_run:
+        _write_corpus(corpus, preset, seed)
+    _run(Run(experiment, out), dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def run(
+    config: Config,
+    out: Out = None,
+    start: Annotated[str | None, typer.Option("--from", help="Begin with this stage, done or not.")] = None,
+    overrides: Set = None,
+    manifest: Manifest = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline of a config; stages whose inputs have not changed are skipped."""
+    _run(open_run(config, out, overrides, manifest), start=start, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def status(
+    config: Config, out: Out = None, overrides: Set = None, manifest: Manifest = None, as_json: AsJson = False
+) -> None:
+    """What is done, stale or missing."""
+    show_states(open_run(config, out, overrides, manifest), as_json)
+
+
+def _stage_command(group: typer.Typer, name: str, stage: str, about: str, instead: str = "") -> None:
+    """Register the command that runs one stage of a config; one with a new name ``instead`` says so, and is hidden."""
+
+    @group.command(name, help=about, hidden=bool(instead))
+    def run_stage(
+        config: Config,
+        out: Out = None,
+        overrides: Set = None,
+        manifest: Manifest = None,
+        force: Force = False,
+        dry_run: DryRun = False,
+        as_json: AsJson = False,
+    ) -> None:
+        if instead:
+            typer.echo(f"`slt train {name}` is `{instead}` now; the old name goes with version 0.3", err=True)
+        _single(stage, open_run(config, out, overrides, manifest), force, dry_run, as_json)
+
+
+_stage_command(app, "index", "index", "Which clips there are: annotations to the clip index (Parquet).")
+_stage_command(train_app, "tokenizer", "tokenizer", "The pieces of a language model that is trained here.")
+_stage_command(train_app, "trim", "trim", "The tokenizer's pieces that the train split needs, for both stages.")
+_stage_command(train_app, "lm", "lm", "Denoising on plain text: of a small language model, or a pre-trained one.")
+_stage_command(train_app, "stage1", "stage1", "Stage 1, visual initialing: encoder and Light-T from pixels.")
+_stage_command(train_app, "joint", "joint", "The joint baseline: encoder and language model end to end from pixels.")
+_stage_command(train_app, "stage2", "stage2", "Stage 2, LLM fine-tuning on cached features only.")
+_stage_command(train_app, "visual", "stage1", "Stage 1.", instead="slt train stage1")
+_stage_command(train_app, "translate", "stage2", "Stage 2.", instead="slt train stage2")
+_stage_command(app, "translate", "translate", "Translate the test split by both stages, and the sanity rows.")
+_stage_command(app, "report", "report", "One self-contained HTML page of scores, curves, examples and provenance.")
+
+
+@app.command()
+def pack(
+    config: Config,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the packs and compare them with their digests.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
+    out: Out = None,
+    overrides: Set = None,
+    manifest: Manifest = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """The frames of each split in a few HDF5 files, in parallel, for disks that are slow with many small ones."""
+    chosen = [*(overrides or []), *(["pack.retry_failed=true"] if retry_failed else [])]
+    run = open_run(config, out, chosen, manifest)
+    if not verify:
+        _single("pack", run, force or retry_failed, dry_run, as_json)
+        return
+    from pipeline.stages.run_pack import verify_packs
+
+    problems = verify_packs(run)
+    if as_json:
+        print_json({"problems": problems})
+    else:
+        typer.echo("\n".join(problems) or f"{run.packs}: whole")
+    raise typer.Exit(2 if problems else 0)
+
+
+@app.command()
+def extract(
+    config: Config,
+    retry_failed: Annotated[bool, typer.Option(help="Try clips again that failed before.")] = False,
+    max_failure_rate: Annotated[
+        float | None, typer.Option(help="Share of a split's clips that may fail, 0 to 1, before the job stops.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler: tcp://host:port.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="slurm, or the import path of a Dask cluster class.")] = None,
+    out: Out = None,
+    overrides: Set = None,
+    manifest: Manifest = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Every clip once through the frozen encoder, in parallel, to a Zarr store."""
+    chosen = [
+        *(overrides or []),
+        *(["extract.retry_failed=true"] if retry_failed else []),
+        *([f"extract.max_failure_rate={max_failure_rate}"] if max_failure_rate is not None else []),
+        *([f"extract.scheduler={scheduler}"] if scheduler else []),
+        *([f"extract.cluster.type={cluster}"] if cluster else []),
+    ]
+    run = open_run(config, out, chosen, manifest)
+    if dry_run and not as_json and (wanted := run.experiment.extract.cluster) and wanted.type == "slurm":
+        from extract.jobs.cluster import job_script
+
+        typer.echo(job_script(wanted))
+    _single("extract", run, force or retry_failed, dry_run, as_json)
+
+
+app.command()(score_command.score)
+app.command()(grounding_command.grounding)
+app.command()(ablate_command.ablate)
+
+
+@app.command()
+def corpus(
+    folder: Annotated[Path, typer.Argument(help="Where to write it.")],
+    preset: Annotated[str, typer.Option(help="Size: tiny, demo, large or bench.")] = "demo",
+    seed: Annotated[int, typer.Option()] = 0,
+    layout: Annotated[str, typer.Option(help="Of phoenix14t, csl_daily or how2sign.")] = "phoenix14t",
+) -> None:
+    """Write the built-in corpus in the layout of a release."""
+    root = _write_corpus(folder, preset, seed, layout)
+    text = next(folder.glob("text.*.txt"))
+    other = "" if layout == "phoenix14t" else f" --set data.dataset={layout}"
+    typer.echo(f"{root}\nnext: slt run demo{other} --set data.root={root} --set train.lm.text={text}")
+
+
+def main() -> None:
+    """Entry point: errors that a person can act on are one line each, not a traceback."""
+    try:
+        app(standalone_mode=True)
+    except SltError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.secho("interrupted: the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+def _run(run: Any, *, start: str | None = None, dry_run: bool, as_json: bool) -> None:
+    from pipeline.stages.stage_list import stages
+
+    if dry_run:
+        show_states(run, as_json)
+        return
+    failed = run.execute(stages(run.experiment), Bars(), start)
+    show_scores(run, as_json)
+    raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> None:
+    from pipeline.stages.stage_list import stages
+
+    listed = stages(run.experiment)
+    chosen = [stage for stage in listed if stage.name == name]
+    if not chosen:
+        expected, found = "a section train.lm", "none"
+        remedy = "It uses a language model by name: there is nothing to train."
+        if name == "pack" and run.experiment.data.features is None:
+            expected, found, remedy = "pack.enabled = true", "false", "Set it in the config, or with --set."
+        elif name == "joint" and run.experiment.data.features is None:
+            expected, remedy = "a section train.joint", "Add `joint: {}` to train, or --set train.joint={}."
+        elif name == "tokenizer":
+            expected, found = "a section train.lm without start_from", "none such"
+            remedy = "The language model's own tokenizer is used: there is none to learn."
+        elif name == "trim":
+            expected, found = "train.stage2.trim, and a language model from elsewhere", "one of them not"
+            remedy = "Its vocabulary is used as it is."
+        elif name != "lm":
+            expected, found = f"a stage {name}", f"data.features = {run.experiment.data.features}"
+            remedy = "Its features are given: there is nothing to learn or extract from pixels."
+        raise InputError(f"config {run.experiment.name}", expected=expected, found=found, remedy=remedy)
+    if dry_run:
+        show_states(run, as_json, only=name)
+        return
+    run.execute(listed, Bars(quiet=process_rank() > 0), only=name, force=force)
+    if process_rank() > 0:
+        return  # process 0 tells what came out
+    record = run.records.read(name)
+    failed = record.failed
+    if as_json:
+        told = {"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed}
+        print_json({**told, "figures": record.figures} if record.figures else told)
+    later = [stage.name for stage in listed[listed.index(chosen[0]) + 1 :]]
+    if later:
+        typer.echo(
+            f"{', '.join(str(run.records.located(o)) for o in record.outputs)}; next stage: {later[0]}", err=True
+        )
+    raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _write_corpus(folder: Path, preset: str, seed: int, layout: str = "phoenix14t") -> Path:
+    from pipeline.corpus.layout import PRESETS, write_corpus
+    from pipeline.corpus.released import LAYOUTS
+
+    if layout not in LAYOUTS:
+        raise InputError("--layout", expected="a layout", found=repr(layout), remedy=suggestion(layout, LAYOUTS))
+
+    if preset not in PRESETS:
+        raise InputError("--preset", expected="a preset", found=repr(preset), remedy=suggestion(preset, PRESETS))
+    with Bars().bar("drawing the built-in corpus", "clips") as tick:
+        return write_corpus(folder, preset, seed, tick, layout=layout)

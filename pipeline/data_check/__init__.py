@@ -1,0 +1,1 @@
+"""``slt data check``: what to know about a dataset before training on it."""

@@ -1,0 +1,1 @@
+"""What an experiment puts on its report: scores, curves, clips and provenance."""

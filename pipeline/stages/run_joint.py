@@ -1,0 +1,129 @@
+"""The stages of the joint baseline: training end to end, and translating the test split from its pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.experiment.freshness import deciding, sha256_of
+from pipeline.experiment.model_cards import write_cards
+from pipeline.experiment.replacing import replacing
+from pipeline.experiment.run import HELPED, Result, Run, Stage, Task
+from pipeline.experiment.torch_session import prepare_torch
+from pipeline.experiment.training_logs import write_log
+from pipeline.stages.language_models import language_model_inputs, start_of_stage_2
+from pipeline.stages.learning_clips import pixel_inputs, readable
+from train.processes import process_rank
+from train.settings import JointSettings
+
+FACTORISED = ("stage1", "extract", "stage2")
+
+
+def with_joint(stages: list[Stage], own: tuple[str, ...], settings: JointSettings) -> list[Stage]:
+    """The stages, with the joint baseline before the scores.
+
+    Args:
+        own: the stage before that makes the language model or trims it.
+    """
+    before = ("index", *own, *(("stage1",) if settings.start == "stage1" else ()))
+    joint = [
+        Stage("joint", "the baseline: all parts learn together from pixels", before, joint_inputs, run_joint),
+        Stage("joint_test", "the test split, by the joint baseline from pixels", ("index", "joint"),
+              _translate_inputs, run_joint_test),
+    ]  # fmt: skip
+    listed = [
+        dataclasses.replace(stage, needs=(*stage.needs, "joint_test")) if stage.name in ("score", "report") else stage
+        for stage in stages
+    ]
+    place = [stage.name for stage in listed].index("score")
+    return [*listed[:place], *joint, *listed[place:]]
+
+
+def joint_inputs(run: Run) -> Mapping[str, Any]:
+    return {
+        **pixel_inputs(run),
+        **language_model_inputs(run),
+        "train.joint": deciding(run.experiment.train.joint),
+        "train.clips": run.experiment.train.clips,
+        "budget": _spent(run),
+    }
+
+
+def run_joint(run: Run, task: Task) -> Result:
+    """Pixels to ``joint/``, a translator with its encoder."""
+    from extract.encoder.extractor import load_encoder
+    from train.loop.budget import all_passes, seconds_of
+    from train.provenance import write_provenance
+    from train.recipes.joint import train_joint
+
+    prepare_torch(run, "joint")
+    experiment, bars = run.experiment, task.bars
+    settings = experiment.train.joint
+    assert settings is not None
+    language_model, tokenizer = start_of_stage_2(run)
+    begin = load_encoder(run.folder / "encoder").requires_grad_(True) if settings.start == "stage1" else None
+    pixels = run.pixels(training=True)
+    train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
+    model, log = train_joint(
+        pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
+        language_model=language_model, spent=_spent(run), bars=bars.bar, begin=begin,
+    )  # fmt: skip
+    if process_rank() > 0:
+        return HELPED
+    folder = run.folder / "joint"
+    with replacing(folder) as new:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        write_provenance(new, stage="joint", inputs=task.inputs, clips=len(train))
+        write_cards(run, new)
+    write_log(run, "joint", log, task.checkpoints / "generation")
+    figures = {"clip_passes": all_passes(log), "seconds": seconds_of(log)}
+    said = f"{model.num_parameters() / 1e6:.1f} M parameters, {figures['clip_passes']} clip passes, in {folder}"
+    return Result([folder], sha256_of(folder / "provenance.json"), said, figures=figures)
+
+
+def _translate_inputs(run: Run) -> Mapping[str, Any]:
+    settings, joint = run.experiment.train.stage2, run.experiment.train.joint
+    assert joint is not None
+    return {"beams": settings.beams, "max_length": joint.max_length}
+
+
+def run_joint_test(run: Run, task: Task) -> Result:
+    """The test split to ``predictions/joint.jsonl``; a clip that cannot be read counts as an empty hypothesis."""
+    from eval.predictions.prediction_file import write_predictions
+    from eval.translation.encode_clips import encode_clips
+    from eval.translation.translate_features import translate_clips
+    from train.models.tokenizer import load_tokenizer
+    from train.models.translator import load_translator
+
+    prepare_torch(run)
+    clips, pixels = run.clips("test"), run.pixels()
+    model = load_translator(run.folder / "joint")
+    tokenizer = load_tokenizer(run.folder / "joint", run.dataset.entry.language)
+    with task.bars.bar("joint: encoding", "clips") as tick:
+        features, failed = encode_clips(model, pixels, clips, run.experiment.frames, tick)
+    with task.bars.bar("joint", "clips") as tick:
+        predictions = translate_clips(model, tokenizer, features, clips, on_clip=tick, **_translate_inputs(run))
+    path = write_predictions(run.folder / "predictions" / "joint.jsonl", predictions)
+    said = f"{len(clips)} clips" + (f", [yellow]{len(failed)} cannot be read[/yellow]" if failed else "")
+    return Result([path], sha256_of(path), said, len(failed))
+
+
+def _spent(run: Run) -> float | None:
+    """What stage 1, extraction and stage 2 of this experiment took, in the unit of the budget; None where steps or
+    epochs say how long, or a record is absent."""
+    settings = run.experiment.train.joint
+    assert settings is not None
+    if settings.steps is not None or settings.epochs is not None or settings.amount is not None:
+        return None
+    records = [run.records.read(name) for name in FACTORISED]
+    if any(record is None for record in records):
+        return None
+    figures = [record.figures for record in records if record is not None]
+    visual, extract, stage2 = figures
+    if "clip_passes" not in stage2:  # of a version that did not count
+        return None
+    if (settings.budget or "clips") == "clips":
+        return float(visual["clip_passes"] + stage2["clip_passes"])
+    return float(visual["seconds"] + sum(split["seconds"] for split in extract.values()) + stage2["seconds"])

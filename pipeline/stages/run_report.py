@@ -1,0 +1,25 @@
+"""The stage that writes the report, one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.experiment.freshness import deciding, sha256_of
+from pipeline.experiment.run import Result, Run, Task
+from pipeline.stages.table_rows import scored_rows
+
+if TYPE_CHECKING:
+    pass
+
+
+def report_inputs(run: Run) -> Mapping[str, Any]:
+    return {"report": deciding(run.experiment.report), "score": deciding(run.scoring)}
+
+
+def run_report(run: Run, task: Task, stages: Sequence[str]) -> Result:
+    """``report.html``."""
+    from pipeline.report_page.page_content import write_page
+
+    path = write_page(run, scored_rows(run.experiment), stages)
+    return Result([path], sha256_of(path), f"{path}")

@@ -1,0 +1,1 @@
+"""How it learns: transformers' Trainer with rates by group, dev BLEU-4, probes, plans and budgets."""
