@@ -118,7 +118,7 @@ def import_features(
         steps=steps,
         width=width,
         dtype=str(chosen),
-        fingerprint=store.fingerprint if store else None,
+        fingerprint=store.fingerprint if store is not None else None,
     )
 
 

@@ -212,7 +212,7 @@ def test_one_worker_per_gpu_or_per_core():
 
 
 def test_each_local_worker_has_its_gpu(monkeypatch):
-    monkeypatch.setattr("extract.cluster.visible_gpus", lambda: ["4", "7"])
+    monkeypatch.setattr("extract.jobs.cluster.visible_gpus", lambda: ["4", "7"])
     with local_cluster() as client:
         assert sorted(client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == ["4", "7"]
         os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)

@@ -91,8 +91,8 @@ def test_killed_at_any_step_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.
         return step
 
     with monkeypatch.context() as patch:
-        patch.setattr(compaction.records, "delete", dying(json_records.delete))
-        patch.setattr(compaction.records, "delete_folder", dying(json_records.delete_folder))
+        patch.setattr(compaction.json_records, "delete", dying(json_records.delete))
+        patch.setattr(compaction.json_records, "delete_folder", dying(json_records.delete_folder))
         patch.setattr(json_records, "put", dying(json_records.put))
         with pytest.raises(KeyboardInterrupt):
             compact(store)
@@ -120,7 +120,7 @@ def test_a_block_that_a_killed_compaction_wrote_is_not_taken_for_superseded(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(compaction.records, "delete", dying)
+        patch.setattr(compaction.json_records, "delete", dying)
         with pytest.raises(KeyboardInterrupt):
             compact(store, target)
     merged, *parts = store.commits()
@@ -153,7 +153,7 @@ def test_two_jobs_that_merge_at_once_lose_nothing(tmp_path: Path, monkeypatch: p
             compact(others[0], target)
         delete(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compaction.records, "delete", interrupted)
+    monkeypatch.setattr(compaction.json_records, "delete", interrupted)
     compact(store, target)
     again = FeatureStore.open(store.location)
     assert len(expected) == 13

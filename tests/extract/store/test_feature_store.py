@@ -337,7 +337,7 @@ def test_a_damaged_commit_is_found_and_refused(store, harm):
     again = FeatureStore.open(store.location)
     (problem,) = upkeep.verify(again)
     assert "commits/one.json" in problem
-    for read in (again.load, again.lengths, again.info, again.gc):
+    for read in (again.load, again.lengths, lambda: inventory.take(again), lambda: upkeep.gc(again)):
         with pytest.raises(InputError, match=r"commits/one\.json.*Restore it"):
             read()
 

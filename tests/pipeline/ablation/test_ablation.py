@@ -193,7 +193,7 @@ def test_runs_share_what_is_the_same(ablated: Path, finished_demo: Path) -> None
         for path in arms.glob("seed0-*/state/index.json")
     }
     assert sorted(made.values()) == [
-        ["extract", "stage2", "index", "lm", "tokenizer", "translate", "stage1"],
+        ["extract", "index", "lm", "stage1", "stage2", "tokenizer", "translate"],
         ["index", "joint", "joint_test", "lm", "tokenizer"],
     ]
     for folder in made:

@@ -229,7 +229,7 @@ def test_the_joint_baseline_is_a_row_of_its_own(copy: Path) -> None:
     assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior", "joint"]
     assert done.stderr.count("up to date") == 7
     record = json.loads((copy / "state/joint.json").read_text())
-    spent = json.loads((copy / "state/visual.json").read_text())["figures"]["clip_passes"]
+    spent = json.loads((copy / "state/stage1.json").read_text())["figures"]["clip_passes"]
     log = json.loads((copy / "logs/stage2.json").read_text())
     clips = json.loads((copy / "stage2/provenance.json").read_text())["clips"]
     spent += clips * next(entry["epoch"] for entry in log if "train_runtime" in entry)

@@ -28,7 +28,8 @@ from pipeline.experiment.run import Run
 from pipeline.experiment.scored_files import score_files
 from pipeline.report_page.frame_strips import draw_strip, read_strips
 from pipeline.report_page.page_content import write_page, write_page_of_files
-from pipeline.stages.stage_list import rows, stages
+from pipeline.stages.stage_list import stages
+from pipeline.stages.table_rows import rows
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 QUIET = (
