@@ -14,27 +14,24 @@ _KINDS = {
     "encoder": (
         "Visual encoder",
         "Turns sampled frames of a sign language video into sign-wise features, for caching and for translation.",
-        "from extract.encoder.visual_encoder import VisualEncoder\n\n"
-        "encoder = VisualEncoder.from_pretrained(FOLDER).eval()\n"
-        "features, lengths = encoder(frames, [len(frames)])  # frames: (T, 3, H, W) uint8 RGB",
+        "import fla_slt as slt\n\nencoder = slt.load_encoder(FOLDER)\n"
+        'features = encoder("clip.mp4")  # (steps, C) float32; a folder of frames or a (T, H, W, 3) uint8 array does too',
     ),
     "stage1": (
         "Stage-1 translator",
         "Visual encoder, adapter and the light decoder that taught it: frames, or cached features, to text.",
-        "from train.models.translator import SignTranslator\n\nmodel = SignTranslator.from_pretrained(FOLDER).eval()\n"
-        "ids = model.generate(frames=frames, lengths=torch.tensor([len(frames)]), num_beams=5)",
+        'import fla_slt as slt\n\ntranslator = slt.load_translator(FOLDER)\nprint(translator("clip.mp4").text)',
     ),
     "stage2": (
         "Stage-2 translator",
         "Adapter and language model: cached features of one fingerprint to text.",
-        "from train.models.translator import SignTranslator\n\nmodel = SignTranslator.from_pretrained(FOLDER).eval()\n"
-        "ids = model.generate(features=features, lengths=torch.tensor([len(features)]), num_beams=5)",
+        "import fla_slt as slt\n\ntranslator = slt.load_translator(FOLDER, encoder=ENCODER)  # made the features\n"
+        'print(translator("clip.mp4").text)',
     ),
     "joint": (
         "Joint baseline",
         "Visual encoder, adapter and language model, trained end to end: frames to text.",
-        "from train.models.translator import SignTranslator\n\nmodel = SignTranslator.from_pretrained(FOLDER).eval()\n"
-        "ids = model.generate(frames=frames, lengths=torch.tensor([len(frames)]), num_beams=5)",
+        'import fla_slt as slt\n\ntranslator = slt.load_translator(FOLDER)\nprint(translator("clip.mp4").text)',
     ),
     "lm": (
         "Language model",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from eval.predictions.text_lines import LONGEST, SAVE, read_bytes
+from eval.settings import ScoreSettings
 from extract.atomic_write import write_atomic
 from extract.errors import InputError, suggestion
 
@@ -28,6 +29,17 @@ class Prediction:
     """Frames of the clip before sampling."""
     score: float | None = None
     """The decoder's log probability of the hypothesis, as ``generate`` normalises it."""
+
+
+class Predictions(list[Prediction]):
+    """The predictions of one system, and how its dataset is scored."""
+
+    def __init__(self, rows: Iterable[Prediction], scoring: ScoreSettings) -> None:
+        super().__init__(rows)
+        self.scoring = scoring
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} predictions, scored by {self.scoring.level}>"
 
 
 KEYS = tuple(field.name for field in fields(Prediction))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from eval.metrics.bootstrap import interval, resample
 from eval.metrics.measures import Counts, Measures
-from eval.predictions.prediction_file import Prediction
+from eval.predictions.prediction_file import Prediction, Predictions
 from eval.settings import ScoreSettings
 from extract.atomic_write import write_atomic
 from extract.errors import InputError, suggestion
@@ -71,17 +71,28 @@ class Score(BaseModel):
     n: Annotated[int, Field(ge=1)]
     """Clips in the denominator: the whole split."""
 
+    def __str__(self) -> str:
+        """One line; a score does not travel without its signature."""
+        bleu = " ".join(f"{value:.2f}" for value in (self.bleu1, self.bleu2, self.bleu3, self.bleu4))
+        found = self.intervals.get("bleu4")
+        within = f" (95 %: {found.low:.2f} to {found.high:.2f})" if found else ""
+        return f"BLEU-1..4 {bleu}{within}, ROUGE-L {self.rouge:.2f}, {self.n} clips, {self.signature}"
+
 
 Scores = dict[str, Score]
 
 
-def score(rows: Sequence[Prediction], settings: ScoreSettings) -> Score:
+def score(rows: Sequence[Prediction], settings: ScoreSettings | None = None) -> Score:
     """Score a whole split at once; the caller passes a row for every clip of it (see ``complete``).
+
+    Args:
+        settings: None: those that the predictions of an experiment come with, else the defaults.
 
     Raises:
         InputError: no rows, or a metric whose package is absent.
     """
-    return score_of(count(rows, settings))
+    own = rows.scoring if isinstance(rows, Predictions) else ScoreSettings()
+    return score_of(count(rows, settings or own))
 
 
 def count(rows: Sequence[Prediction], settings: ScoreSettings) -> Counts:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 from extract.dataset.clip_index import Clip
 from extract.decoding.read_clip import Source, read_clip
@@ -14,10 +13,7 @@ from extract.settings import FrameSettings
 from extract.store.feature_store import Features
 from train.models.translator import SignTranslator
 
-BATCH_FRAMES = 64
 
-
-@torch.inference_mode()
 def encode_clips(
     model: SignTranslator,
     source: Source,
@@ -41,12 +37,9 @@ def encode_clips(
     failed: list[str] = []
     for number, clip in enumerate(clips, start=1):
         try:
-            seen = torch.from_numpy(read_clip(source, clip, frames))
+            found[clip.id] = encoder.encode_prepared(read_clip(source, clip, frames))
         except ClipError:
             failed.append(clip.id)
-        else:
-            by_frame = torch.cat([encoder.frame_features(part.to(model.device)) for part in seen.split(BATCH_FRAMES)])
-            found[clip.id] = encoder.temporal(by_frame, [len(by_frame)])[0].float().cpu().numpy()
         if on_clip:
             on_clip(number, len(clips))
     width = int(encoder.config.width)

@@ -21,10 +21,13 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Translation:
-    """One hypothesis and its log probability, normalised by length as beam search ranks it (greedy: None)."""
+    """One hypothesis."""
 
     text: str
     score: float | None
+    """Log probability, normalised by length as beam search ranks it; greedy: None."""
+    pieces: tuple[str, ...]
+    """Word pieces of the text, as the decoder wrote them."""
 
 
 def translate_split(
@@ -159,9 +162,10 @@ def translate(
             output_scores=True,
         )
         texts = tokenizer.batch_decode(output.sequences, skip_special_tokens=True)
+        pieces = [tokenizer.convert_ids_to_tokens(ids, skip_special_tokens=True) for ids in output.sequences.tolist()]
         scores = output.sequences_scores.tolist() if beams > 1 else [None] * len(texts)
-        for i, text, score in zip(batch, texts, scores, strict=True):
-            found[int(i)] = Translation(text.strip(), score)
+        for i, text, score, written in zip(batch, texts, scores, pieces, strict=True):
+            found[int(i)] = Translation(text.strip(), score, tuple(written))
         if on_clip:
             on_clip(len(found), len(order))
     return [found[i] for i in range(len(order))]

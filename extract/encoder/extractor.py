@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from extract.encoder.backends import Backend, choose_backend
-from extract.encoder.visual_encoder import VisualEncoder, VisualEncoderConfig
+from extract.encoder.encoder_config import VisualEncoderConfig
+from extract.encoder.visual_encoder import VisualEncoder
 from extract.errors import InputError
 from extract.settings import ExtractSettings, Level
 
@@ -72,7 +73,7 @@ class Extractor:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
         self.encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.level, self.dtype = settings.features, settings.dtype
+        self.level, self.dtype, self.batch = settings.features, settings.dtype, settings.batch_frames
         self.backend: Backend = choose_backend(self.encoder, settings.backend, settings.batch_frames, settings.compute)
 
     @property
@@ -83,6 +84,11 @@ class Extractor:
     def frame_features(self, batch: NDArray[np.uint8]) -> Tensor:
         """(F, 3, H, W) uint8 RGB, F at most the batch size, to (F, backbone width)."""
         return self.backend(batch)
+
+    def clip(self, frames: NDArray[np.uint8]) -> NDArray[np.floating]:
+        """(T, 3, H, W) uint8 RGB of one clip to what is cached of it, (N, C)."""
+        parts = (frames[start : start + self.batch] for start in range(0, len(frames), self.batch))
+        return self.cached(torch.cat([self.frame_features(part) for part in parts]))
 
     @torch.inference_mode()
     def cached(self, frames: Tensor) -> NDArray[np.floating]:

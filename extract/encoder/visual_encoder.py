@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from extract.encoder.backbone_weights import load_backbone
+from extract.encoder.encoder_config import VisualEncoderConfig
 from extract.encoder.hidden_states import StateEncoder
 from extract.errors import InputError
 from extract.pretrained import load_pretrained
 from extract.settings import EncoderSettings, FrameSettings
 
-
-class VisualEncoderConfig(PretrainedConfig):
-    """What ``config.json`` of a visual encoder directory holds.
-
-    ``frames`` travels with the weights: features are only comparable when the pixels were prepared alike.
-    ``states`` describes the part of Light-T that goes on from sign-wise features; None where there is none.
-    """
-
-    model_type = "fla_slt_visual_encoder"
-
-    def __init__(
-        self,
-        backbone: dict[str, Any] | None = None,
-        temporal: list[dict[str, int]] | None = None,
-        width: int = 512,
-        frames: dict[str, Any] | None = None,
-        states: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.backbone = backbone or {"model_type": "resnet", "depths": [2, 2, 2, 2], "layer_type": "basic",
-                                     "hidden_sizes": [64, 128, 256, 512]}  # fmt: skip
-        self.temporal = temporal if temporal is not None else [{"kernel": 5, "pool": 1}]
-        self.width = width
-        self.frames = frames or FrameSettings().model_dump(mode="json")
-        self.states = states
-        super().__init__(**kwargs)
-
-    @property
-    def frame_settings(self) -> FrameSettings:
-        return FrameSettings.model_validate(self.frames)
+BATCH_FRAMES = 64
+"""Frames of a single clip that the backbone computes at a time."""
 
 
 class TemporalModule(nn.Module):
@@ -203,16 +179,58 @@ class VisualEncoder(PreTrainedModel):
             pooled = output.last_hidden_state.mean(dim=1)  # a vision transformer without a pooler: mean of tokens
         return pooled.flatten(1)
 
-    def forward(self, frames: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
+    @overload
+    def forward(self, frames: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]: ...
+    @overload
+    def forward(self, frames: str | os.PathLike[str] | NDArray[np.uint8] | Tensor) -> NDArray[np.float32]: ...
+    def forward(self, frames: Any, lengths: list[int] | None = None) -> Any:
         """
         Args:
-            frames: (sum of lengths, 3, H, W) uint8 RGB, the sampled frames of the clips one after the other.
+            frames: with ``lengths``, the sampled frames of several clips one after the other as the encoder was trained
+                on them, (sum of lengths, 3, crop, crop) uint8 RGB; without, one clip as ``encode`` takes it.
             lengths: sampled frames per clip.
 
         Returns:
-            (sum of output lengths, width) sign-wise features, and their lengths.
+            (sum of output lengths, width) sign-wise features, and their lengths; without ``lengths``, the clip's.
+
+        Raises:
+            InputError: frames of another size or type.
         """
+        if lengths is None:
+            return self.encode(frames)
+        side = self.config.frame_settings.crop
+        if not isinstance(frames, Tensor) or frames.dtype != torch.uint8 or frames.shape[1:] != (3, side, side):
+            found = f"{type(frames).__name__} {tuple(frames.shape)} {frames.dtype}"
+            raise InputError("frames", expected=f"a tensor (F, 3, {side}, {side}) uint8, prepared", found=found,
+                             remedy="Leave `lengths` away: a clip of any size is prepared then.")  # fmt: skip
         return self.temporal(self.frame_features(frames), lengths)
+
+    def prepare(self, clip: str | os.PathLike[str] | NDArray[np.uint8] | Tensor) -> NDArray[np.uint8]:
+        """A clip as the encoder was trained to see it, (sampled frames, 3, crop, crop) uint8 RGB; see ``prepare`` of
+        ``extract.decoding.one_clip`` for what a clip may be, and for errors."""
+        # Here, so that training on cached features loads no decoder.
+        from extract.decoding.one_clip import prepare
+
+        return prepare(clip.cpu().numpy() if isinstance(clip, Tensor) else clip, self.config.frame_settings)
+
+    def encode(self, clip: str | os.PathLike[str] | NDArray[np.uint8] | Tensor) -> NDArray[np.float32]:
+        """(steps, width) sign-wise features of one clip, a video file, a folder of frames or a (T, H, W, 3) uint8 array
+        of RGB, which is sampled, resized and cropped by the encoder's own settings. Errors as ``prepare``."""
+        return self.encode_prepared(self.prepare(clip))
+
+    @torch.inference_mode()
+    def encode_prepared(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As ``encode``, of (sampled frames, 3, crop, crop) uint8 RGB.
+
+        Raises:
+            InputError: the encoder is in training mode, where the features would depend on the batch.
+        """
+        if self.training:
+            raise InputError("encoder", expected="evaluation mode", found="training mode", remedy="Call eval() first.")
+        parts = torch.from_numpy(frames).split(BATCH_FRAMES)
+        by_frame = torch.cat([self.frame_features(part.to(self.device)) for part in parts])
+        features: NDArray[np.float32] = self.temporal(by_frame, [len(by_frame)])[0].float().cpu().numpy()
+        return features
 
 
 def _backbone_width(config: PretrainedConfig) -> int:
@@ -220,5 +238,4 @@ def _backbone_width(config: PretrainedConfig) -> int:
     return int(sizes[-1] if sizes else config.hidden_size)
 
 
-AutoConfig.register(VisualEncoderConfig.model_type, VisualEncoderConfig)
 AutoModel.register(VisualEncoderConfig, VisualEncoder)

@@ -13,7 +13,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -27,6 +27,9 @@ from extract.settings import PLAIN
 from extract.store import block_arrays, json_records
 from extract.store.block_reading import load_places
 from extract.store.json_records import Commit, Failure, Place
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,6 +87,27 @@ class FeatureStore:
         store = cls.open(path)  # as it lies there now: another process may have been faster
         store.require(provenance)
         return store
+
+    def __len__(self) -> int:
+        """Clips that have features."""
+        return len(self._places.get(PLAIN, {}))
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._places.get(PLAIN, {})
+
+    def __iter__(self) -> Iterator[str]:
+        """Ids of the clips that have features."""
+        return iter(self.lengths())
+
+    def __repr__(self) -> str:
+        about = f"{len(self)} clips, width {self.width}, {self.dtype}, fingerprint {self.fingerprint[:12]}"
+        return f"<feature store {self.location}: {about}>"
+
+    def torch_dataset(self, view: str = PLAIN) -> Dataset[dict[str, Any]]:
+        """The clips as a dataset of torch: items with ``id`` and ``features``, a (steps, C) tensor."""
+        from extract.store.torch_features import TorchFeatures  # torch is not needed to read a store
+
+        return TorchFeatures(self, view)
 
     def require(self, wanted: str | Mapping[str, Any]) -> None:
         """Refuse features that were made differently.

@@ -73,14 +73,14 @@ def _translated(
     from extract.store.feature_store import FeatureStore
     from pipeline.experiment.torch_session import quiet_transformers
     from train.models.tokenizer import load_tokenizer
-    from train.models.translator import load_translator
+    from train.models.translator import load_sign_translator
 
     if not (folder / "model.safetensors").is_file():
         raise InputError(folder, expected="a translator directory", found="no model.safetensors in it",
                          remedy="Name the folder stage2 or stage1 of an experiment.")  # fmt: skip
     quiet_transformers()
     store = FeatureStore.open(features)
-    model = load_translator(folder)
+    model = load_sign_translator(folder)
     tokenizer = load_tokenizer(folder, clips[0].language)
     if model.config.features is None:  # stage 1 goes on from any of its own levels
         model.reads = store.provenance["features"]

@@ -93,7 +93,7 @@ def _attentions(run: Run, predictions: Sequence[Prediction]) -> Mapping[str, Att
     from extract.store.feature_store import FeatureStore
     from pipeline.experiment.torch_session import prepare_torch
     from train.models.tokenizer import load_tokenizer
-    from train.models.translator import load_translator
+    from train.models.translator import load_sign_translator
 
     if not predictions:
         return {}
@@ -101,7 +101,7 @@ def _attentions(run: Run, predictions: Sequence[Prediction]) -> Mapping[str, Att
     try:
         store = FeatureStore.open(run.store("test"))
         folder = run.folder / "stage2"
-        model, tokenizer = load_translator(folder), load_tokenizer(folder, run.dataset.entry.language)
+        model, tokenizer = load_sign_translator(folder), load_tokenizer(folder, run.dataset.entry.language)
         return cross_attention(model, tokenizer, store, {row.id: row.hypothesis for row in predictions})
     except (InputError, OSError):
         return {}

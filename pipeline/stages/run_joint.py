@@ -95,11 +95,11 @@ def run_joint_test(run: Run, task: Task) -> Result:
     from eval.translation.encode_clips import encode_clips
     from eval.translation.translate_features import translate_clips
     from train.models.tokenizer import load_tokenizer
-    from train.models.translator import load_translator
+    from train.models.translator import load_sign_translator
 
     prepare_torch(run)
     clips, pixels = run.clips("test"), run.pixels()
-    model = load_translator(run.folder / "joint")
+    model = load_sign_translator(run.folder / "joint")
     tokenizer = load_tokenizer(run.folder / "joint", run.dataset.entry.language)
     with task.bars.bar("joint: encoding", "clips") as tick:
         features, failed = encode_clips(model, pixels, clips, run.experiment.frames, tick)

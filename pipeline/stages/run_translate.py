@@ -27,7 +27,7 @@ def run_translate(run: Run, task: Task) -> Result:
     from eval.translation.translate_features import text_prior, translatable, translate_split
     from extract.store.feature_store import FeatureStore
     from train.models.tokenizer import load_tokenizer
-    from train.models.translator import load_translator
+    from train.models.translator import load_sign_translator
     from train.processes import process_rank
 
     prepare_torch(run)
@@ -37,7 +37,7 @@ def run_translate(run: Run, task: Task) -> Result:
     paths = {row: run.folder / "predictions" / f"{row}.jsonl" for row in rows(run.experiment)}
     for row, path in paths.items():
         folder = run.folder / ("stage1" if row == "stage1" else "stage2")
-        model, tokenizer = load_translator(folder), load_tokenizer(folder, run.dataset.entry.language)
+        model, tokenizer = load_sign_translator(folder), load_tokenizer(folder, run.dataset.entry.language)
         if row == "stage1":
             _require_own(run, store)
             model.reads = store.provenance["features"]

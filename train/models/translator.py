@@ -9,40 +9,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
+from extract.encoder.encoder_config import VisualEncoderConfig
 from extract.encoder.hidden_states import SignAdapter, embedding_scale
-from extract.encoder.visual_encoder import VisualEncoder, VisualEncoderConfig
+from extract.encoder.visual_encoder import VisualEncoder
 from extract.errors import InputError
 from extract.settings import Level
+from train.models.translator_config import SignTranslatorConfig
 from train.settings import AdapterSettings
-
-
-class SignTranslatorConfig(PretrainedConfig):
-    """What ``config.json`` of a translator directory holds."""
-
-    model_type = "fla_slt_translator"
-
-    def __init__(
-        self,
-        language_model: dict[str, Any] | None = None,
-        feature_width: int = 512,
-        adapter_hidden: int | None = None,
-        adapter_activation: str = "relu",
-        encoder: dict[str, Any] | None = None,
-        features: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.language_model = language_model or {"model_type": "mbart"}
-        self.feature_width = feature_width
-        self.adapter_hidden = adapter_hidden
-        self.adapter_activation = adapter_activation
-        self.encoder = encoder
-        self.features = features
-        """Provenance of the features that it learnt from; it is given no others."""
-        kwargs.setdefault("is_encoder_decoder", True)
-        super().__init__(**kwargs)
 
 
 class SignTranslator(PreTrainedModel):
@@ -110,6 +86,13 @@ class SignTranslator(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: its parts initialise themselves, the adapter in ``compose``, which knows the language model."""
 
+    @property
+    def feature_width(self) -> int:
+        """C of the cached features that it is given."""
+        if self.encoder is None or self.reads == "sign":
+            return int(self.config.feature_width)
+        return self.encoder.backbone_width if self.reads == "frame" else int(self.language_model.config.d_model)
+
     def sign_features(
         self, frames: Tensor | None, features: Tensor | None, lengths: Tensor
     ) -> tuple[Tensor, list[int]]:
@@ -121,6 +104,10 @@ class SignTranslator(PreTrainedModel):
             return self.encoder(frames, steps)
         if features is None:
             raise ValueError("give frames or features")
+        width = self.feature_width
+        if features.ndim != 2 or features.shape[1] != width:
+            raise InputError("features", expected=f"(steps, {width}), of the encoder that it learnt with",
+                             found=str(tuple(features.shape)), remedy="Are they another encoder's?")  # fmt: skip
         if self.reads == "frame":
             if self.encoder is None:
                 raise ValueError("frame-wise features need a translator with an encoder")
@@ -201,7 +188,7 @@ class SignTranslator(PreTrainedModel):
         return self.language_model.generate(**given, attention_mask=mask, generation_config=settings, **rest)
 
 
-def load_translator(folder: Path) -> SignTranslator:
+def load_sign_translator(folder: Path) -> SignTranslator:
     """The translator of a trained directory, in evaluation mode, on the GPU where there is one.
 
     Raises:
@@ -229,4 +216,4 @@ def _padded(packed: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
     return padded, mask.long()
 
 
-AutoConfig.register(SignTranslatorConfig.model_type, SignTranslatorConfig)
+AutoModel.register(SignTranslatorConfig, SignTranslator)

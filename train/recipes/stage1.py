@@ -14,7 +14,8 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from extract.dataset.clip_index import Clip
 from extract.decoding.read_clip import Source
-from extract.encoder.visual_encoder import VisualEncoder, VisualEncoderConfig
+from extract.encoder.encoder_config import VisualEncoderConfig
+from extract.encoder.visual_encoder import VisualEncoder
 from extract.settings import EncoderSettings, FrameSettings
 from train.data.clip_dataset import ClipDataset, collate_clips
 from train.data.targets import encode_targets, spoken_pieces
@@ -23,7 +24,8 @@ from train.loop.trainer import Report, fit
 from train.models.backbone_checkpointing import LayerwiseBackbone, PiecewiseBackbone
 from train.models.bag_of_words import SpottingEncoder, WordSpotter
 from train.models.contrastive_loss import ContrastiveLoss
-from train.models.translator import SignTranslator, SignTranslatorConfig
+from train.models.translator import SignTranslator
+from train.models.translator_config import SignTranslatorConfig
 from train.settings import PixelSettings, TrainingSettings
 
 

@@ -27,7 +27,7 @@ from train.loop.budget import all_passes, clip_passes, seconds_of, steps_for_cli
 from train.loop.trainer import RateGroupTrainer, Report
 from train.models.language_model import build_mbart
 from train.models.tokenizer import train_tokenizer
-from train.models.translator import SignTranslator, load_translator
+from train.models.translator import SignTranslator, load_sign_translator
 from train.recipes.joint import train_joint
 from train.settings import AdapterSettings, JointSettings, TrainingSettings
 
@@ -135,7 +135,7 @@ def test_translating_from_pixels(tiny_dataset: Dataset, tiny_index: ClipIndex, t
     model, _ = learn(tiny_dataset.root, clips, tmp_path / "work", steps=1)
     tokenizer = train_tokenizer([clip.text for clip in clips], 200, "de_DE")
     model.save_pretrained(tmp_path / "joint")
-    loaded = load_translator(tmp_path / "joint")
+    loaded = load_sign_translator(tmp_path / "joint")
     absent = Clip("absent", "test", "nowhere", 9, 25.0, "text", "de_DE")
     features, failed = encode_clips(loaded, tiny_dataset.root, [clips[0], absent, *clips[1:]], FRAMES)
     assert failed == ["absent"]
@@ -159,9 +159,9 @@ def test_a_translator_with_other_weights_is_refused(tmp_path: Path) -> None:
     del weights["adapter.output.bias"]
     save_file(weights, tmp_path / "t/model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"1 that do not fit, e\.g\. adapter\.output\.bias"):
-        load_translator(tmp_path / "t")
+        load_sign_translator(tmp_path / "t")
     with pytest.raises(InputError, match="expected a translator directory"):
-        load_translator(tmp_path / "nothing")
+        load_sign_translator(tmp_path / "nothing")
     os.truncate(tmp_path / "t/model.safetensors", 3000)  # a copy that was cut off
     with pytest.raises(InputError, match="expected a translator directory"):
-        load_translator(tmp_path / "t")
+        load_sign_translator(tmp_path / "t")

@@ -30,7 +30,8 @@ from train.loop.trainer import Report
 from train.models.contrastive_loss import ContrastiveLoss
 from train.models.language_model import build_mbart
 from train.models.tokenizer import train_tokenizer
-from train.models.translator import SignTranslator, SignTranslatorConfig
+from train.models.translator import SignTranslator
+from train.models.translator_config import SignTranslatorConfig
 from train.recipes.stage1 import LearnsFromPixels, train_stage1, with_states
 from train.recipes.stage2 import train_stage2
 from train.settings import AdapterSettings, Stage1Settings, Stage2Settings, TransformerSettings
