@@ -15,7 +15,7 @@ _KINDS = {
         "Visual encoder",
         "Turns sampled frames of a sign language video into sign-wise features, for caching and for translation.",
         "import fla_slt as slt\n\nencoder = slt.load_encoder(FOLDER)\n"
-        'features = encoder("clip.mp4")  # (steps, C) float32; a folder of frames or a (T, H, W, 3) uint8 array does too',
+        'features = encoder("clip.mp4")  # (steps, C) float32; of a folder of frames or a (T, H, W, 3) array, too',
     ),
     "stage1": (
         "Stage-1 translator",

@@ -84,7 +84,7 @@ def test_every_name_is_that_of_its_package() -> None:
         "__version__",
     }
     assert typed == set(slt.__all__)
-    with pytest.raises(AttributeError, match="fla_slt.*'opne'"):
+    with pytest.raises(AttributeError, match=r"fla_slt.*'opne'"):
         slt.opne  # noqa: B018
 
 
@@ -108,9 +108,8 @@ def test_a_clip_is_the_same_in_every_form(finished_demo: Path) -> None:
     folder, translate = run.dataset.root / clip.source, run.translator()
     cached = translate(store[clip.id])
     assert cached.pieces
-    assert (cached.text, cached.score) == tuple(
-        (row.hypothesis, pytest.approx(row.score, abs=1e-5)) for row in run.predictions() if row.id == clip.id
-    )[0]
+    row = next(row for row in run.predictions() if row.id == clip.id)
+    assert (cached.text, cached.score) == (row.hypothesis, pytest.approx(row.score, abs=1e-5))
     for form in (folder, str(folder), frames_of(run, clip)):
         assert translate(form).text == cached.text
         features = run.encoder()(form)
@@ -149,7 +148,7 @@ def test_what_does_not_fit_is_refused_in_a_line(finished_demo: Path, tmp_path: P
     slt.VisualEncoder.from_settings(run.experiment.encoder, FrameSettings(resize=32, crop=32)).save_pretrained(
         tmp_path / "encoder"
     )
-    with pytest.raises(slt.InputError, match="expected weights .*as of the features that it learnt"):
+    with pytest.raises(slt.InputError, match=r"expected weights .*as of the features that it learnt"):
         slt.load_translator(finished_demo / "stage2", encoder=tmp_path / "encoder")
     alone = slt.ClipTranslator(translate.model, translate.tokenizer)
     with pytest.raises(slt.InputError, match="expected an encoder, to see videos"):
