@@ -50,7 +50,8 @@ def how_to_fetch(name: str | Path, where: str) -> str:
 
 
 def _is_repository(name: str | Path) -> bool:
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, not in __all__
 
     try:
         validate_repo_id(str(name))
@@ -60,8 +61,7 @@ def _is_repository(name: str | Path) -> bool:
 
 
 def _hub_answers() -> bool:
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=_SECONDS)

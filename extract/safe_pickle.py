@@ -237,7 +237,8 @@ class _Dtype:
         self.order = state[1]
 
     def numpy(self) -> np.dtype[Any]:
-        return np.dtype(self.order + self.code)
+        found: np.dtype[Any] = np.dtype(self.order + self.code)
+        return found
 
 
 class _Array(Lazy):

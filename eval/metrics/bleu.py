@@ -50,7 +50,7 @@ def bleu_of_counts(sums: Sequence[float], order: int, smoothing: str) -> float:
         smooth_method=smoothing,
         max_ngram_order=order,
     ).score
-    return min(100.0, value)  # exp(log 100) is 100.00000000000004: a perfect score is 100
+    return min(100.0, float(value))  # exp(log 100) is 100.00000000000004: a perfect score is 100
 
 
 def _bleu_text(text: str, settings: ScoreSettings) -> str:

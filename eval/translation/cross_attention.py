@@ -35,7 +35,8 @@ class Attention:
         """(pieces, feature steps) 0..1: 1 is the largest weight of a row, or ``EVEN`` times the weight of an even look
         where no weight is as large. So a row that looks everywhere alike is pale, and a row that does not is clear."""
         relative = self.weights * self.weights.shape[1]
-        return relative / np.maximum(EVEN, relative.max(axis=1, keepdims=True))
+        shades: NDArray[np.float32] = relative / np.maximum(EVEN, relative.max(axis=1, keepdims=True))
+        return shades
 
     @property
     def png(self) -> bytes:

@@ -88,7 +88,8 @@ def resize(image: Frame, side: int, interpolation: str) -> Frame:
     """To a square, by OpenCV's filter of that name."""
     if image.shape[:2] == (side, side):
         return image
-    return cv2.resize(image, (side, side), interpolation=_INTERPOLATION[interpolation])
+    square: Frame = cv2.resize(image, (side, side), interpolation=_INTERPOLATION[interpolation])
+    return square
 
 
 def cut_rows(path: Path, image: Frame, rows: tuple[int, int] | None) -> Frame:
@@ -113,7 +114,7 @@ def _read_image(path: Path) -> Frame:
     if (plain := decode_png(data)) is not None:
         return plain
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        image: Frame | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:  # it declares more than OPENCV_IO_MAX_IMAGE_PIXELS
         raise ClipError("decode", f"{path}: OpenCV refuses it: {error.err}") from None
     if image is None:

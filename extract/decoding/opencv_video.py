@@ -105,4 +105,6 @@ class OpenCVVideo:
         if not done:
             raise ClipError("decode", f"{self.path}: the frame at {self._time():.3f} s cannot be decoded")
         image = cut_rows(self.path, image, self.settings.crop_rows)
-        return cv2.cvtColor(resize(image, self.settings.resize, self.settings.interpolation), cv2.COLOR_BGR2RGB)
+        square = resize(image, self.settings.resize, self.settings.interpolation)
+        rgb: Frame = cv2.cvtColor(square, cv2.COLOR_BGR2RGB)
+        return rgb

@@ -76,7 +76,7 @@ class PyAVVideo:
         """
         stream = self._rewind(span.start)
         origin = stream.start_time or 0
-        packets: list[Packet] = []
+        packets: list[Packet[VideoStream]] = []
         size = 0
         beyond = False
         for packet in self._container.demux(stream):
@@ -108,7 +108,7 @@ class PyAVVideo:
     def close(self) -> None:
         self._container.close()
 
-    def _decode(self, packets: list[Packet], wanted: list[int]) -> list[Frame] | None:
+    def _decode(self, packets: list[Packet[VideoStream]], wanted: list[int]) -> list[Frame] | None:
         context = packets[0].stream.codec_context
         missing = set(wanted)
         found: dict[int, Frame] = {}
@@ -167,7 +167,7 @@ class PyAVVideo:
         return np.rot90(square, round(frame.rotation / 90)) if frame.rotation else square
 
 
-def _shown(packet: Packet) -> bool:
+def _shown(packet: Packet[VideoStream]) -> bool:
     return packet.size > 0 and not packet.is_discard
 
 

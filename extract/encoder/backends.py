@@ -112,7 +112,7 @@ class TorchBackend:
         if device.type == "cuda":
             pixels = pixels.pin_memory()  # so that the copy runs beside the computation
         with torch.autocast(device.type, self.compute, enabled=self.compute != torch.float32):
-            features = self.encoder.frame_features(pixels.to(device, non_blocking=True))
+            features: Tensor = self.encoder.frame_features(pixels.to(device, non_blocking=True))
         return features[: len(batch)].float()
 
 

@@ -56,7 +56,8 @@ def load_encoder(directory: str | os.PathLike[str], level: Level = "sign") -> Vi
     if absent:
         raise InputError(directory, expected="the weights of its configuration",
                          found=f"{len(absent)} that do not fit, e.g. {absent[0]}", remedy=remedy)  # fmt: skip
-    return encoder.eval().requires_grad_(False)
+    frozen: VisualEncoder = encoder.eval().requires_grad_(False)
+    return frozen
 
 
 class Extractor:

@@ -35,7 +35,8 @@ class SignAdapter(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., width) to (..., d_model)."""
-        return self.output(self.activation(self.hidden(features))) * self.scale
+        words: Tensor = self.output(self.activation(self.hidden(features))) * self.scale
+        return words
 
 
 def embedding_scale(config: Any) -> float:

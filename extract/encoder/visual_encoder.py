@@ -57,12 +57,12 @@ class TemporalModule(nn.Module):
             (sum of output lengths, width) features, and the output lengths.
         """
         for conv, norm, pool in zip(self.convs, self.norms, self.pools, strict=True):
-            padded = nn.utils.rnn.pad_sequence(list(frames.split(lengths)), batch_first=True)  # (B, T, C)
+            padded = nn.utils.rnn.pad_sequence(list(torch.split(frames, lengths)), batch_first=True)  # (B, T, C)
             hidden = conv(padded.transpose(1, 2)).transpose(1, 2)  # (B, T, width)
             frames = torch.relu(norm(hidden[_valid(lengths, hidden)]))  # (sum, width): no padding in BatchNorm
             if pool > 1:
                 # After ReLU nothing is negative, so zero padding never wins the maximum.
-                padded = nn.utils.rnn.pad_sequence(list(frames.split(lengths)), batch_first=True)
+                padded = nn.utils.rnn.pad_sequence(list(torch.split(frames, lengths)), batch_first=True)
                 pooled = nn.functional.max_pool1d(padded.transpose(1, 2), pool, pool, ceil_mode=True).transpose(1, 2)
                 lengths = [-(-length // pool) for length in lengths]
                 frames = pooled[_valid(lengths, pooled)]
@@ -168,13 +168,13 @@ class VisualEncoder(PreTrainedModel):
 
     def normalised(self, frames: Tensor) -> Tensor:
         """(F, 3, H, W) uint8 RGB to what the backbone is given."""
-        pixels = (frames.to(self.mean.dtype) - self.mean) / self.std
+        pixels: Tensor = (frames.to(self.mean.dtype) - self.mean) / self.std
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def pooled(self, frames: Tensor) -> Tensor:
         """``frame_features``, all frames at once."""
         output = self.backbone(pixel_values=self.normalised(frames))
-        pooled = getattr(output, "pooler_output", None)
+        pooled: Tensor | None = getattr(output, "pooler_output", None)
         if pooled is None:
             pooled = output.last_hidden_state.mean(dim=1)  # a vision transformer without a pooler: mean of tokens
         return pooled.flatten(1)
@@ -227,7 +227,7 @@ class VisualEncoder(PreTrainedModel):
         """
         if self.training:
             raise InputError("encoder", expected="evaluation mode", found="training mode", remedy="Call eval() first.")
-        parts = torch.from_numpy(frames).split(BATCH_FRAMES)
+        parts = torch.split(torch.from_numpy(frames), BATCH_FRAMES)
         by_frame = torch.cat([self.frame_features(part.to(self.device)) for part in parts])
         features: NDArray[np.float32] = self.temporal(by_frame, [len(by_frame)])[0].float().cpu().numpy()
         return features

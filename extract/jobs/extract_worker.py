@@ -116,7 +116,7 @@ def extract_block(
     entries: list[tuple[str, str, NDArray[np.floating]]] = []
     failures = dict(decoder.failures)
     lengths = [entry.frames for entry in decoder.entries]
-    for entry, frames in zip(decoder.entries, torch.cat(hidden).split(lengths) if hidden else (), strict=True):
+    for entry, frames in zip(decoder.entries, torch.split(torch.cat(hidden), lengths) if hidden else (), strict=True):
         features = extractor.cached(frames)
         entries.append((entry.id, entry.view, features))
         wrong = int((~np.isfinite(features)).sum())

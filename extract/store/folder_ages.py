@@ -59,4 +59,4 @@ def _local(path: Path) -> Iterator[float]:
 
 def _time(entry: Mapping[str, Any]) -> float | None:
     time: Any = next((entry[name] for name in _NAMES if entry.get(name) is not None), None)
-    return time.timestamp() if hasattr(time, "timestamp") else time
+    return float(time.timestamp() if hasattr(time, "timestamp") else time)

@@ -113,7 +113,8 @@ def _splits(facts: dict[str, Any], level: str) -> Table:
 def _lengths(facts: dict[str, Any]) -> Table:
     from rich.table import Table
 
-    from pipeline.data_check.checking import MEASURES, figure
+    from extract.dataset.index_statistics import MEASURES
+    from pipeline.data_check.checking import figure
 
     table = Table(title="Lengths", title_justify="left")
     parts = ("min", "median", "mean", "max")

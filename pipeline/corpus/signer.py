@@ -107,7 +107,7 @@ class Canvas:
             self._line(image, elbow, hand, 0.13, sleeve)
         self._hand(image, pose.other, pose.other_handshape, -pose.other_orientation, -1.0, skin, dark)
         self._hand(image, pose.dominant, pose.handshape, pose.orientation, 1.0, skin, dark)
-        return image
+        return np.asarray(image, np.uint8)
 
     def _face(self, image: NDArray[np.uint8], head: Point, mouth: str) -> None:
         ink = (30, 30, 40)

@@ -110,7 +110,7 @@ class Run:
 
     def failures(self, split: str, failed: Mapping[str, int]) -> int:
         """Clips of a split that failed, by kind, without those missing ones that the release is known to lack."""
-        lacking = self.dataset.entry.lacking.get(split, 0)  # type: ignore[call-overload]  # any name may be asked for
+        lacking: int = self.dataset.entry.lacking.get(split, 0)  # type: ignore[call-overload]  # any name may be asked for
         return sum(failed.values()) - min(failed.get("missing", 0), lacking)
 
     @property

@@ -32,7 +32,8 @@ class Warp:
         middle = (side - 1) / 2
         matrix = cv2.getRotationMatrix2D((middle, middle), self.degrees, self.scale)
         matrix[:, 2] += (self.right, self.down)
-        return cv2.warpAffine(frame, matrix, (side, side), flags=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+        moved: Frame = cv2.warpAffine(frame, matrix, (side, side), flags=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+        return moved
 
 
 def draw_warp(settings: WarpSettings, seed: int, epoch: int, clip: int) -> Warp | None:

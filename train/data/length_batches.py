@@ -78,7 +78,8 @@ def _classes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     source lengths, downwards in the next, so that neighbours are alike where one class ends."""
     source, target = (np.ceil(np.log(np.maximum(sizes, 1)) / math.log(STEP) - 1e-9).astype(np.int64)).T
     most = target.max(initial=0) + 1
-    return source * most + np.where(source % 2, most - 1 - target, target)
+    place: NDArray[np.int64] = source * most + np.where(source % 2, most - 1 - target, target)
+    return place
 
 
 def _cut(bounds: NDArray[np.int64], clips: int, tokens: int | None) -> list[tuple[int, int]]:

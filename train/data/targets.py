@@ -24,7 +24,7 @@ def encode_targets(
     Raises:
         InputError: a sentence has no piece, or more than the limit with what follows them.
     """
-    encoded = tokenizer(text_target=list(texts))["input_ids"]
+    encoded: list[list[int]] = tokenizer(text_target=list(texts))["input_ids"]
     for text, ids, known in zip(texts, encoded, tokenizer.batch_decode(encoded, skip_special_tokens=True), strict=True):
         shown = repr(text if len(text) <= 60 else f"{text[:57]}...")
         if not known.strip():

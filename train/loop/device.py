@@ -50,4 +50,4 @@ def free_memory(device: torch.device) -> int | None:
     if device.type != "cpu":
         return None
     free = min(psutil.virtual_memory().available, int(MEMORY_LIMIT) - psutil.Process().memory_info().rss)
-    return free // local_process_count()
+    return int(free) // local_process_count()

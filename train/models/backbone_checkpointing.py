@@ -48,7 +48,7 @@ class PiecewiseBackbone:
 
     def __call__(self, frames: Tensor) -> Tensor:
         """(F, 3, H, W) uint8 RGB to (F, backbone width)."""
-        pieces = list(frames.split(self.frames))
+        pieces = list(torch.split(frames, self.frames))
         if len(pieces) == 1:
             return self.encoder.pooled(frames)
         if any(norm.training for norm in _batch_norms(self.encoder.backbone)):
@@ -79,7 +79,7 @@ class LayerwiseBackbone:
     def __call__(self, frames: Tensor) -> Tensor:
         """(F, 3, H, W) uint8 RGB to (F, backbone width)."""
         backbone = self.encoder.backbone
-        pieces = list(frames.split(_STEM_FRAMES))
+        pieces = list(torch.split(frames, _STEM_FRAMES))
         if backbone.embedder.embedder.normalization.training:
             stem = _stem(self.encoder, pieces)
         else:
@@ -87,7 +87,8 @@ class LayerwiseBackbone:
         hidden = torch.cat(stem)
         for layer in residual_layers(backbone):
             hidden = _again(layer, hidden, statistics=layer)
-        return backbone.pooler(hidden).flatten(1)
+        pooled: Tensor = backbone.pooler(hidden).flatten(1)
+        return pooled
 
 
 def _stem(encoder: VisualEncoder, pieces: Values) -> Values:
@@ -177,7 +178,7 @@ def _pixels(convolution: Any, before: Callable[[Tensor], Tensor], pieces: Values
             pieces[0].shape[2:], convolution.padding, convolution.kernel_size, convolution.stride, strict=True
         )
     )
-    return sum(len(piece) for piece in pieces) * height * width
+    return sum(len(piece) for piece in pieces) * int(height * width)
 
 
 @torch.no_grad()

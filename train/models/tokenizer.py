@@ -100,7 +100,9 @@ def _normalizer(name: str | Path) -> Normalizer | None:
             return None
         # A tokenizer of one piece: the library reads normalizers as parts of whole tokenizers only.
         model = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]]}
-        return Tokenizer.from_str(json.dumps({"version": "1.0", "normalizer": described, "model": model})).normalizer
+        whole = Tokenizer.from_str(json.dumps({"version": "1.0", "normalizer": described, "model": model}))
+        found: Normalizer | None = whole.normalizer
+        return found
     if path := cached_file(str(name), "sentencepiece.bpe.model", **options):
         rule = SentencePieceExtractor(path).proto.normalizer_spec.precompiled_charsmap
         return normalizers.Precompiled(rule) if rule else None

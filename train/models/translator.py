@@ -101,7 +101,7 @@ class SignTranslator(PreTrainedModel):
         if frames is not None:
             if self.encoder is None:
                 raise ValueError("frames need a translator with an encoder; this one reads cached features")
-            return self.encoder(frames, steps)
+            return tuple(self.encoder(frames, steps))
         if features is None:
             raise ValueError("give frames or features")
         width = self.feature_width
@@ -111,7 +111,7 @@ class SignTranslator(PreTrainedModel):
         if self.reads == "frame":
             if self.encoder is None:
                 raise ValueError("frame-wise features need a translator with an encoder")
-            return self.encoder.temporal(features, steps)
+            return tuple(self.encoder.temporal(features, steps))
         return features, steps
 
     def embed(self, features: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
@@ -205,12 +205,13 @@ def load_sign_translator(folder: Path) -> SignTranslator:
     if wrong:
         raise InputError(folder, expected="the weights of its configuration",
                          found=f"{len(wrong)} that do not fit, e.g. {wrong[0]}", remedy=remedy)  # fmt: skip
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    translator: SignTranslator = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return translator
 
 
 def _padded(packed: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
     """Packed (sum, C) to (B, T, C) and its mask (B, T)."""
-    padded = nn.utils.rnn.pad_sequence(list(packed.split(lengths)), batch_first=True)
+    padded = nn.utils.rnn.pad_sequence(list(torch.split(packed, lengths)), batch_first=True)
     steps = torch.arange(padded.shape[1], device=padded.device)
     mask = steps[None, :] < torch.tensor(lengths, device=padded.device)[:, None]
     return padded, mask.long()

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from extract.errors import InputError
 from train.data.targets import encode_targets, pad_labels
-from train.loop.trainer import Report, fit
+from train.loop.callbacks import Report
+from train.loop.trainer import fit
 from train.settings import DenoisingSettings
 
 

@@ -14,7 +14,7 @@ from extract.decoding.read_clip import Source
 from extract.encoder.visual_encoder import VisualEncoder
 from extract.settings import EncoderSettings, FrameSettings
 from train.loop.budget import TRIAL_STEPS, require_amount, steps_for_clips, steps_for_seconds
-from train.loop.trainer import Report
+from train.loop.callbacks import Report
 from train.models.translator import SignTranslator
 from train.recipes.stage1 import train_stage1
 from train.settings import JointSettings

@@ -20,7 +20,8 @@ from extract.settings import EncoderSettings, FrameSettings
 from train.data.clip_dataset import ClipDataset, collate_clips
 from train.data.targets import encode_targets, spoken_pieces
 from train.loop.budget import clip_passes
-from train.loop.trainer import Report, fit
+from train.loop.callbacks import Report
+from train.loop.trainer import fit
 from train.models.backbone_checkpointing import LayerwiseBackbone, PiecewiseBackbone
 from train.models.bag_of_words import SpottingEncoder, WordSpotter
 from train.models.contrastive_loss import ContrastiveLoss
@@ -199,4 +200,5 @@ def with_states(stage1: SignTranslator) -> VisualEncoder:
     weights = stage1.language_model.get_encoder().state_dict()
     weights.pop("embed_tokens.weight")
     whole.states.transformer.load_state_dict(weights, strict=False)
-    return whole.eval()
+    frozen: VisualEncoder = whole.eval()
+    return frozen

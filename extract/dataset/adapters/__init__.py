@@ -52,7 +52,8 @@ def load_adapter(name: str) -> type[Adapter]:
         raise InputError(
             "adapter", expected="a registered adapter", found=repr(name), remedy=suggestion(name, registered)
         )
-    return registered[name].load()
+    adapter: type[Adapter] = registered[name].load()
+    return adapter
 
 
 def dataset_adapter(dataset: Dataset) -> Adapter:
