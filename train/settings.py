@@ -222,7 +222,7 @@ class LanguageModelSettings(DenoisingSettings):
     pre-trained one that is adapted to a domain."""
 
     start_from: str | None = None
-    """A name or folder as for ``translate.language_model``, whose training goes on with its own tokenizer; None: a
+    """A name or folder as for ``stage2.language_model``, whose training goes on with its own tokenizer; None: a
     small model with random weights."""
     model: TransformerSettings = TransformerSettings(d_model=256, ffn=1024, heads=4)
     """Without ``start_from``."""

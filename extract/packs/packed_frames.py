@@ -55,7 +55,7 @@ class PackedFrames:
     def squares(
         self, clip: Clip, settings: FrameSettings, rng: np.random.Generator | None = None, phase: int = 0
     ) -> Iterator[Frame]:
-        """The sampled frames of a clip as squares of ``settings.resize`` pixels, RGB: as ``frames.read_squares``.
+        """The sampled frames of a clip as squares of ``settings.resize`` pixels, RGB: as ``read_clip.read_squares``.
 
         Raises:
             ClipError: it could not be packed.

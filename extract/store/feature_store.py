@@ -139,7 +139,7 @@ class FeatureStore:
         return {id: place.length for id, place in self._places.get(view, {}).items()}
 
     def digests(self, view: str = PLAIN) -> dict[str, str]:
-        """SHA-256 of the features of each clip that is committed in this view (``arrays.sha256``)."""
+        """SHA-256 of the features of each clip that is committed in this view (``block_arrays.sha256``)."""
         return {id: place.sha256.hex() for id, place in self._places.get(view, {}).items()}
 
     def failures(self) -> dict[str, Failure]:
@@ -288,7 +288,7 @@ class FeatureStore:
         return list(self.stream())
 
     def stream(self, again: bool = True) -> Iterator[Commit]:
-        """As ``commits``, read a few at a time while they are asked for; ``again`` as in ``records.each``.
+        """As ``commits``, read a few at a time while they are asked for; ``again`` as in ``json_records.each``.
 
         Raises:
             InputError: a record is damaged, or of features that were made differently.

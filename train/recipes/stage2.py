@@ -56,7 +56,7 @@ def train_stage2(
 
     Args:
         train_store, dev_store: features of one fingerprint.
-        clips, dev: of the two splits; see ``examples.usable`` for those that are left out.
+        clips, dev: of the two splits; see ``usable_clips.usable`` for those that are left out.
         work: for checkpoints; an interrupted run resumes from there.
         views: of the train clips; each clip draws one per epoch. Dev is seen in the plain view.
         say, callbacks: as of ``fit``; ``say`` is told what is left out, too.
