@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eval.report.curve import Curve, Points, draw_curve
+from eval.report.charts import Chart, Points, draw_curve
 from extract.errors import InputError
 
 COLUMNS = {"step": pa.int64(), "group": pa.string(), "gradient_norm": pa.float64(), "parameter_norm": pa.float64()}
@@ -24,7 +24,7 @@ Norms = dict[str, dict[str, list[tuple[float, float]]]]
 """Column to group to points, groups in order of appearance."""
 
 
-def draw_dominance(stage: str, path: Path) -> list[Curve]:
+def draw_dominance(stage: str, path: Path) -> list[Chart]:
     """The figure of one stage's log: gradient norms, parameter norms, how far these moved and, where it was measured,
     the size of updates; first of the last layers, as in the paper, then of all other groups.
 
@@ -39,7 +39,7 @@ def draw_dominance(stage: str, path: Path) -> list[Curve]:
     norms = _read(path)
     groups = list(norms["gradient_norm"])
     last = [group for group in groups if group.endswith(LAST)]
-    drawn: list[Curve] = []
+    drawn: list[Chart] = []
     for part, chosen in (("last layers", last), ("groups", [group for group in groups if group not in last])):
         if not chosen:
             continue

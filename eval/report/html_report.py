@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.metrics.scored_text import tokens
 from eval.predictions.prediction_file import Prediction
-from eval.report import curve, dots
-from eval.report.curve import Curve
-from eval.report.dots import Dots, Value, draw_dots, value_of
+from eval.report.charts import WIDTH, Chart, Value, draw_dots, draw_histogram
 from eval.report.gallery import KINDS, Card, Strip, cards
-from eval.report.histogram import Histogram, draw_histogram
 from eval.report.self_contained_html import render_html, script_source
 from eval.results import result_tables
 from eval.results.scores import ROW_LABELS, Score
@@ -49,8 +46,8 @@ class Content:
     """Row name to predictions of the whole split; the first row is the one that the gallery is chosen by."""
     settings: ReportSettings = field(default_factory=ReportSettings)
     scoring: ScoreSettings = field(default_factory=ScoreSettings)
-    curves: Sequence[Curve] = ()
-    dominance: Sequence[Curve] = ()
+    curves: Sequence[Chart] = ()
+    dominance: Sequence[Chart] = ()
     strips: Mapping[str, Strip] = field(default_factory=dict)
     attentions: Mapping[str, Attention] = field(default_factory=dict)
     signers: Mapping[str, str] = field(default_factory=dict)
@@ -75,9 +72,13 @@ def write_report(path: str | Path, content: Content) -> Path:
         signers=content.signers,
     )
     budget = int(content.settings.megabytes * 1e6)
-    page = _render(content, gallery)
+    charts = {
+        "intervals": _intervals(content.scores), "slices": _slices(content), "curves": content.curves,
+        "dominance": content.dominance, "histograms": _histograms(content),
+    }  # fmt: skip
+    page = _render(content, gallery, charts)
     while len(page) > budget and gallery:
-        page = _render(content, gallery := _lighter(gallery, len(page) - budget))
+        page = _render(content, gallery := _lighter(gallery, len(page) - budget), charts)
     return write_atomic(path, page)
 
 
@@ -91,7 +92,7 @@ def _lighter(gallery: Sequence[Card], excess: int) -> list[Card]:
     return lighter if any(card.strip for card in gallery) else lighter[: len(lighter) * 9 // 10]
 
 
-def _render(content: Content, gallery: Sequence[Card]) -> bytes:
+def _render(content: Content, gallery: Sequence[Card], charts: Mapping[str, Sequence[Chart]]) -> bytes:
     script = (HERE / "gallery.js").read_text(encoding="utf-8")
     name, main = next(iter(content.predictions.items()), ("", ()))
     return render_html(
@@ -103,13 +104,8 @@ def _render(content: Content, gallery: Sequence[Card]) -> bytes:
         script_source=script_source(script),
         headline=_headline(content),
         sheets={part: [sheet for sheet in content.sheets if sheet.name in names] for part, names in PARTS.items()},
-        intervals=_intervals(content.scores),
-        slices=_slices(content),
-        dots=dots,
-        curves=content.curves,
-        dominance=content.dominance,
-        histograms=_histograms(content),
-        frame=curve,
+        charts=charts,
+        chart_width=WIDTH,
         cards=gallery,
         joint="" if content.scoring.level == "char" else " ",
         any_strip=any(card.strip for card in gallery),
@@ -134,38 +130,37 @@ def _headline(content: Content) -> list[tuple[str, str, str]]:
     return [(label, value, "" if bounds == "–" else bounds) for label, value, bounds in shown]
 
 
-def _intervals(scores: Mapping[str, Score]) -> list[Dots]:
+def _intervals(scores: Mapping[str, Score]) -> list[Chart]:
     """BLEU-4 and ROUGE-L of every row with their intervals, where there are intervals."""
     if not any(entry.intervals for entry in scores.values()):
         return []
-    drawn = [
+    rows = result_tables.ordered_rows(scores)
+    return _drawn(
         draw_dots(
             f"{label}, 95 % intervals",
-            [
-                value_of(row, getattr(entry, metric), entry.intervals.get(metric))
-                for row, entry in result_tables.ordered_rows(scores)
-            ],
+            [Value(row, getattr(entry, metric), entry.intervals.get(metric)) for row, entry in rows],
         )
         for metric, label in (("bleu4", "BLEU-4"), ("rouge", "ROUGE-L"))
-    ]
-    return [dots for dots in drawn if dots is not None]
+    )
 
 
-def _slices(content: Content) -> list[Dots]:
+def _slices(content: Content) -> list[Chart]:
     """BLEU-4 of the main system by slice, and recall of words by how often train has them."""
     found = content.slices.systems.get(next(iter(content.predictions), "")) if content.slices else None
     if found is None:
         return []
-    drawn = [
+    by_kind = [
         draw_dots(
-            f"BLEU-4 by {kind}",
-            [value_of(part.label, part.bleu4, part.intervals.get("bleu4"), part.n) for part in parts],
+            f"BLEU-4 by {kind}", [Value(part.label, part.bleu4, part.intervals.get("bleu4"), part.n) for part in parts]
         )
         for kind, parts in found.slices.items()
     ]
-    recalls = [Value(part.label, part.recall, n=part.n) for part in found.words.by_frequency if part.recall is not None]
-    drawn.append(draw_dots("recall of words in %, by occurrences in train", recalls))
-    return [dots for dots in drawn if dots is not None]
+    recalls = [Value(part.label, part.recall, n=part.n) for part in found.words.by_frequency]
+    return _drawn([*by_kind, draw_dots("recall of words in %, by occurrences in train", recalls)])
+
+
+def _drawn(charts: Iterable[Chart | None]) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
 
 
 def _sections(content: Content, gallery: Sequence[Card]) -> list[tuple[str, str]]:
@@ -184,13 +179,13 @@ def _sections(content: Content, gallery: Sequence[Card]) -> list[tuple[str, str]
     return [part for part, given in parts.items() if given]
 
 
-def _histograms(content: Content) -> list[Histogram]:
+def _histograms(content: Content) -> list[Chart]:
     """Lengths of the split: of clips, and of what was said in them."""
     if not content.predictions:
         return []
     (name, main), scoring = next(iter(content.predictions.items())), content.scoring
     unit = "characters" if scoring.level == "char" else "words"
-    drawn = [
+    return _drawn([
         draw_histogram("clip length in frames", {"clips": [row.n_frames for row in main if row.n_frames]}),
         draw_histogram(
             f"sentence length in {unit}",
@@ -199,8 +194,7 @@ def _histograms(content: Content) -> list[Histogram]:
                 ROW_LABELS.get(name, name): [len(tokens(row.hypothesis, scoring)) for row in main],
             },
         ),
-    ]
-    return [histogram for histogram in drawn if histogram is not None]
+    ])  # fmt: skip
 
 
 def _shown(value: object) -> tuple[str, bool]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.predictions.prediction_file import Prediction, read_predictions
-from eval.report.curve import Curve, Points, draw_curve
+from eval.report.charts import Chart, Points, draw_curve
 from eval.report.dominance_figure import draw_dominance
 from eval.report.gallery import choose
 from eval.report.html_report import SYSTEMS, Content, write_report
@@ -107,7 +107,7 @@ def _attentions(run: Run, predictions: Sequence[Prediction]) -> Mapping[str, Att
         return {}
 
 
-def _curves(run: Run, stage: str) -> Iterator[Curve]:
+def _curves(run: Run, stage: str) -> Iterator[Chart]:
     path = run.folder / "logs" / f"{stage}.json"
     if not path.is_file():
         return

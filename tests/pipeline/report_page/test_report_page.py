@@ -255,6 +255,26 @@ def test_text_stands_out_in_both_schemes(browser: webdriver.Chrome, scheme: str)
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (element, ink, ground)
 
 
+@pytest.mark.parametrize("width", [320, 1200])
+def test_labels_of_drawings_can_be_read(browser: webdriver.Chrome, width: int) -> None:
+    look(browser, width)
+    drawings = browser.execute_script("""
+        const box = (element) => element.getBoundingClientRect().toJSON();
+        return [...document.querySelectorAll('figure svg')].map(
+          (svg) => [box(svg), [...svg.querySelectorAll('text')].map((text) => [text.textContent, box(text)])]);""")
+    assert len(drawings) > 10
+    for frame, labels in drawings:
+        for place, (text, label) in enumerate(labels):
+            assert frame["left"] - 1 <= label["left"] <= label["right"] <= frame["right"] + 1, text
+            assert frame["top"] - 1 <= label["top"] <= label["bottom"] <= frame["bottom"] + 1, text
+            assert label["height"] > 8, text
+            for other, beside in labels[:place]:
+                across = min(label["right"], beside["right"]) - max(label["left"], beside["left"])
+                down = min(label["bottom"], beside["bottom"]) - max(label["top"], beside["top"])
+                # A line's box is higher than its letters.
+                assert across <= 0 or down <= 0.4 * label["height"], (text, other)
+
+
 def rgb(colour: str) -> tuple[float, float, float]:
     red, green, blue = (float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3])
     return red, green, blue
