@@ -12,24 +12,25 @@ from eval.settings import ScoreSettings
 ORDERS = (1, 2, 3, 4)
 
 
-class ConventionBleu(BLEU):
-    """sacreBLEU's BLEU-4 of texts as they are given: it applies the settings' convention itself.
+def sacrebleus_bleu(settings: ScoreSettings, *, effective_order: bool = False) -> BLEU:
+    """BLEU-4. Tokenizer and smoothing ``none`` give neccam/slt's, ``13a`` and ``exp`` GFSLT-VLP's."""
+    return BLEU(
+        lowercase=settings.lowercase,
+        tokenize=settings.tokenizer or "none",
+        smooth_method=settings.smoothing,
+        max_ngram_order=max(ORDERS),
+        effective_order=effective_order,
+        force=True,  # tokenised text is what the convention says, not an oversight to warn about
+    )
 
-    Tokenizer and smoothing ``none`` give neccam/slt's BLEU, ``13a`` and ``exp`` GFSLT-VLP's.
-    """
 
-    def __init__(self, settings: ScoreSettings) -> None:
-        super().__init__(
-            lowercase=settings.lowercase,
-            tokenize=settings.tokenizer or "none",
-            smooth_method=settings.smoothing,
-            max_ngram_order=max(ORDERS),
-            force=True,  # tokenised text is what the convention says, not an oversight to warn about
-        )
-        self._settings = settings
-
-    def _preprocess_segment(self, sent: str) -> str:
-        return str(super()._preprocess_segment(_bleu_text(sent, self._settings)))
+def bleu_counts(hypotheses: Sequence[str], references: Sequence[str], settings: ScoreSettings) -> list[list[float]]:
+    """Ten counts of each sentence: lengths of hypothesis and reference, matching n-grams of the four orders, n-grams of
+    the four orders."""
+    metric = sacrebleus_bleu(settings, effective_order=True)  # moves no count; without it, a warning per sentence
+    sides = ([_bleu_text(text, settings) for text in texts] for texts in (hypotheses, references))
+    found = (metric.sentence_score(hypothesis, [reference]) for hypothesis, reference in zip(*sides, strict=True))
+    return [[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in found]
 
 
 def bleu_of_counts(sums: Sequence[float], order: int, smoothing: str) -> float:
@@ -37,8 +38,7 @@ def bleu_of_counts(sums: Sequence[float], order: int, smoothing: str) -> float:
     2002, section 2.3; Post 2018).
 
     Args:
-        sums: sacreBLEU's ten statistics summed over sentences: lengths of hypotheses and references, matching n-grams
-            of the four orders, n-grams of the four orders.
+        sums: ``bleu_counts`` summed over sentences.
 
     The counts of an order do not depend on the highest: a corpus is tokenised and counted once for all of them.
     """

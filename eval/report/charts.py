@@ -1,4 +1,4 @@
-"""Curves, values with intervals and histograms as inline SVG: drawn by matplotlib, coloured by the page they stand on."""
+"""Curves, values with intervals and histograms as inline SVG, drawn by matplotlib in the colours of their page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STYLE = {
     "axes.spines.left": False, "axes.spines.bottom": False, "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "axes.axisbelow": True, "grid.color": LINE, "grid.linewidth": 1, "lines.linewidth": 2,
     "lines.markersize": 5, "axes.facecolor": "none", "figure.facecolor": "none", "axes.xmargin": 0.01,
-    "legend.frameon": False, "legend.borderpad": 0, "legend.borderaxespad": 0, "legend.columnspacing": 1.2,
+    "legend.frameon": False, "legend.borderpad": 0, "legend.borderaxespad": 0.2, "legend.columnspacing": 1.2,
     "legend.handlelength": 1.8, "legend.handletextpad": 0.5, "legend.labelspacing": 0.3,
 }  # fmt: skip
 

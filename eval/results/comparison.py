@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from sacrebleu.significance import PairedTest
 
 from eval.metrics.bootstrap import interval, resample, seed
-from eval.metrics.measures import Counts, Measures
+from eval.metrics.measures import Counts
 from eval.predictions.prediction_file import Prediction
 from eval.predictions.text_lines import refuse
 from eval.results.scores import controlled
@@ -20,12 +19,9 @@ from eval.settings import ScoreSettings
 from extract.atomic_write import write_atomic
 from extract.errors import InputError, suggestion
 
-COMPARED = {"BLEU": "bleu4", "chrF2": "chrf", "ROUGE-L": "rouge"}
-"""sacreBLEU's name of a metric to ours."""
-TRIALS = {"bootstrap": ("bs", 1000), "randomisation": ("ar", 10_000)}
-"""sacreBLEU's names of the tests, and how many resamples or trials it makes."""
-MOST = 30_000
-"""Sentences: sacreBLEU's tests hold every resample of every sentence at once, 5 GB here."""
+COMPARED = ("bleu4", "chrf", "rouge")
+TRIALS = {"bootstrap": 1000, "randomisation": 10_000}
+"""Resamples or trials of a test: sacreBLEU's defaults."""
 
 
 class Difference(BaseModel):
@@ -97,13 +93,10 @@ def compare(
                          remedy=suggestion(baseline, rows))  # fmt: skip
     _check_clips(rows)
     chosen = [name for name in (systems if systems is not None else rows) if name != baseline]
-    code, trials = TRIALS[settings.test]
-    found: dict[str, dict[str, Difference]] = {}
-    if baseline is not None and chosen:
-        found = _differences({name: rows[name] for name in (baseline, *chosen)}, counts, settings, code, trials)
+    found = {name: _differences(counts[name], counts[baseline], settings) for name in chosen if baseline is not None}
     return Comparison(
-        baseline=baseline, test=settings.test, samples=trials, seed=seed(), n=len(next(iter(counts.values()))),
-        systems=found, grounding=grounding(counts, settings),
+        baseline=baseline, test=settings.test, samples=TRIALS[settings.test], seed=seed(),
+        n=len(next(iter(counts.values()))), systems=found, grounding=grounding(counts, settings),
     )  # fmt: skip
 
 
@@ -113,7 +106,7 @@ def grounding(counts: Mapping[str, Counts], settings: ScoreSettings) -> Groundin
     if system is None or "shuffled" not in counts:
         return None
     right, other = counts[system].scores()["bleu4"], counts["shuffled"].scores()["bleu4"]
-    samples = settings.bootstrap or TRIALS["bootstrap"][1]
+    samples = settings.bootstrap or TRIALS["bootstrap"]
     paired = [resample(counts[row], samples, ("bleu4",))["bleu4"] for row in (system, "shuffled")]
     low, high = interval(paired[0] - paired[1])
     prior = counts["text_prior"].scores()["bleu4"] if "text_prior" in counts else None
@@ -126,37 +119,39 @@ def write_comparison(path: str | Path, comparison: Comparison) -> Path:
     return write_atomic(path, (comparison.model_dump_json(indent=2) + "\n").encode())
 
 
-def _differences(
-    rows: Mapping[str, Sequence[Prediction]],
-    counts: Mapping[str, Counts],
-    settings: ScoreSettings,
-    code: str,
-    trials: int,
-) -> dict[str, dict[str, Difference]]:
-    """The first of the rows is the baseline."""
-    baseline, *others = rows
-    if len(rows[baseline]) > MOST:
-        refuse("comparison", f"at most {MOST:,} clips", f"{len(rows[baseline]):,}", "Leave --baseline away.")
-    metrics = Measures(settings.model_copy(update={"more": ()})).metrics
-    references = [[row.reference for row in rows[baseline]]]
-    named = [(name, [row.hypothesis for row in predictions]) for name, predictions in rows.items()]
-    with _quiet():
-        test = PairedTest(named, {name: metrics[name] for name in ("bleu", "chrf", "rouge")}, references, code, trials)
-        _, results = test()
-    samples = {name: resample(counts[name], settings.bootstrap or trials, tuple(COMPARED.values())) for name in rows}
-    found: dict[str, dict[str, Difference]] = {}
-    for place, name in enumerate(others, start=1):
-        found[name] = {}
-        for theirs, ours in COMPARED.items():
-            low, high = interval(samples[name][ours] - samples[baseline][ours])
-            scores = [counts[system].scores()[ours] for system in (name, baseline)]
-            difference = scores[0] - scores[1]
-            # sacreBLEU calls a difference of exactly nothing significant (`stats > difference` is never true).
-            p_value = float(results[theirs][place].p_value) if difference else 1.0
-            found[name][ours] = Difference(
-                score=scores[0], difference=difference, low=low, high=high, p_value=p_value
-            )  # fmt: skip
+def _differences(ours: Counts, theirs: Counts, settings: ScoreSettings) -> dict[str, Difference]:
+    """Of a system from the baseline, metric by metric."""
+    number = settings.bootstrap or TRIALS["bootstrap"]
+    resamples = [resample(counts, max(number, TRIALS["bootstrap"]), COMPARED) for counts in (ours, theirs)]
+    apart = {metric: resamples[0][metric] - resamples[1][metric] for metric in COMPARED}
+    if settings.test == "bootstrap":  # how far resamples lie from their mean
+        sizes = {metric: np.abs(values[: TRIALS["bootstrap"]]) for metric, values in apart.items()}
+        chance = {metric: values - values.mean() for metric, values in sizes.items()}
+    else:
+        chance = _randomised(ours, theirs)
+    found: dict[str, Difference] = {}
+    for metric in COMPARED:
+        score, baseline = ours.scores()[metric], theirs.scores()[metric]
+        low, high = interval(apart[metric][:number])
+        as_large = int((chance[metric] > abs(score - baseline)).sum())
+        # sacreBLEU calls a difference of exactly nothing significant (no resample is larger than the mean of equals).
+        p_value = (as_large + 1) / (len(chance[metric]) + 1) if score != baseline else 1.0
+        found[metric] = Difference(score=score, difference=score - baseline, low=low, high=high, p_value=p_value)
     return found
+
+
+def _randomised(ours: Counts, theirs: Counts) -> dict[str, NDArray[np.float64]]:
+    """Sizes of the differences when each sentence's two hypotheses change systems or not, by chance: Riezler and
+    Maxwell 2005, drawn as sacreBLEU draws them."""
+    drawn = np.random.default_rng(seed()).integers(2, size=(TRIALS["randomisation"], len(ours)), dtype=bool)
+    left, right = ours.matrix, theirs.matrix
+    sums = (
+        pair
+        for some in np.array_split(drawn, 100)  # as numbers, all of them at once would take 80 kB for each clip
+        for pair in zip(some @ left + ~some @ right, some @ right + ~some @ left, strict=True)
+    )
+    scores = [[ours.measures.scores(side, COMPARED) for side in pair] for pair in sums]
+    return {metric: np.array([abs(one[metric] - other[metric]) for one, other in scores]) for metric in COMPARED}
 
 
 def _check_clips(rows: Mapping[str, Sequence[Prediction]]) -> None:
@@ -166,15 +161,3 @@ def _check_clips(rows: Mapping[str, Sequence[Prediction]]) -> None:
             place = next((n for n, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), None)
             said = f"{len(found)} rather than {len(expected)}" if place is None else f"{found[place]} there"
             refuse(f"predictions {name}", f"the clips of {first}, in order", said, "Score one split at a time.")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without sacreBLEU's running commentary."""
-    logger = logging.getLogger("sacrebleu")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -6,13 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from rich.table import Table
-
 from eval.results.comparison import Comparison
 from eval.results.published import PublishedRow, published
 from eval.results.scores import CONTROL_NOTE, CONTROLS, ROW_LABELS, Interval, Score, controlled
 from eval.results.slices import Slices, SystemSlices
-from eval.results.table_formats import BEST, BEST_GLOSS_FREE, DIFFERENT, Cell, Sheet, cells, rich_table
+from eval.results.table_formats import BEST, BEST_GLOSS_FREE, DIFFERENT, Cell, Sheet, cells
 
 COMPARISON_NOTE = (
     "Published rows are test-set results as the papers give them. "
@@ -56,11 +54,6 @@ def score_sheet(scores: Mapping[str, Score]) -> Sheet:
     return Sheet("scores", "Scores", columns, (rows,), notes)
 
 
-def score_table(scores: Mapping[str, Score]) -> Table:
-    """``score_sheet`` for the terminal."""
-    return rich_table(score_sheet(scores))
-
-
 def published_sheet(dataset: str, scores: Mapping[str, Score]) -> Sheet:
     """Published systems with ours among them: the paper's table with ours at its end, then newer systems.
 
@@ -83,11 +76,6 @@ def published_sheet(dataset: str, scores: Mapping[str, Score]) -> Sheet:
     return Sheet("published", f"Published results on {dataset}", columns, shown, (COMPARISON_NOTE,))
 
 
-def comparison_table(dataset: str, scores: Mapping[str, Score]) -> Table:
-    """``published_sheet`` for the terminal."""
-    return rich_table(published_sheet(dataset, scores))
-
-
 def difference_sheet(comparison: Comparison) -> Sheet:
     """Each system's differences from the baseline."""
     groups = tuple(
@@ -100,7 +88,7 @@ def difference_sheet(comparison: Comparison) -> Sheet:
     )  # fmt: skip
     test = {"bootstrap": "paired bootstrap resampling", "randomisation": "paired approximate randomisation"}
     baseline = ROW_LABELS.get(comparison.baseline or "", comparison.baseline)
-    how = f"{test[comparison.test]}, {comparison.samples} samples, seed {comparison.seed}, by sacreBLEU"
+    how = f"{test[comparison.test]}, {comparison.samples} samples, seed {comparison.seed}, as sacreBLEU"
     notes = (f"Differences from {baseline} on {comparison.n} clips; 95 % of the paired resamples. p: {how}.",)
     columns = ("system", "metric", "score", "difference", "95 %", "p")
     return Sheet("comparison", f"Against {baseline}", columns, groups, notes)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sacrebleu.metrics import CHRF
 
 from eval.metrics.measures import Measures
 from eval.metrics.rouge_flavours import rouge_flavour
@@ -100,6 +101,13 @@ def test_chrf_agrees_with_neccam(level: Any, hyp: list[str], ref: list[str], exp
         assert measured >= expected - 1e-9
     else:
         assert measured == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=4))
+def test_chrf_is_sacrebleus(pairs: list[tuple[list[str], list[str]]]) -> None:
+    hyp, ref = ([" ".join(words) for words in side] for side in zip(*pairs, strict=True))
+    measured = Measures(ScoreSettings()).count(hyp, ref).scores()["chrf"]
+    assert measured == pytest.approx(CHRF().corpus_score(hyp, [ref]).score, abs=1e-9)
 
 
 def chrf_of_sacrebleu_1(hyp: list[str], ref: list[str]) -> float:

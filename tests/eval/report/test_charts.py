@@ -112,7 +112,7 @@ def test_every_clip_is_in_a_bar(first: list[int], second: list[int]) -> None:
     heights = []
     for number, values in enumerate((first, second)):
         colour = f"stroke: var(--series-{number})" if number else "fill: var(--series-0)"
-        bars = [piece for (piece,) in paths(drawn, colour) if len(piece) in (4, 5)]
+        bars = [piece for (piece,) in paths(drawn, colour)]
         found = [bar for bar in bars if bar[0][1] > drawn.height - BOTTOM - 0.2]  # and not in the legend
         heights.append(sum(bar[0][1] - bar[2][1] for bar in found))
         assert bool(found) == bool(values)
@@ -125,7 +125,7 @@ def test_histogram_of_nothing_is_none_and_of_one_length_is_one_bar() -> None:
     assert draw_histogram("length", {"a": []}) is None
     drawn = draw_histogram("length", {"a": [7, 7, 7]})
     assert drawn is not None
-    ((bar,),) = [path for path in paths(drawn, "fill: var(--series-0)")]
+    ((bar,),) = paths(drawn, "fill: var(--series-0)")
     assert bar[0][1] - bar[2][1] == pytest.approx(200 - TOP - BOTTOM, rel=0.06)
     assert "7" in texts(drawn)
 
@@ -152,7 +152,7 @@ def test_an_interval_need_not_hold_its_value() -> None:
     assert all(118 - 5 <= x <= WIDTH - RIGHT for x, _ in dots(drawn, "--series-0"))
 
 
-@pytest.mark.parametrize("label", ["a $x^2$ b", "<b>&amp;", "手语翻译", "caf\udce9", "long " * 30, "x" * 200, "", "a\nb"])
+@pytest.mark.parametrize("label", ["a $x^2$", "<b>&amp;", "手语翻译", "caf\udce9", "long " * 30, "x" * 200, "", "a\nb"])
 def test_any_label_can_be_drawn(label: str) -> None:
     for drawn in (
         draw_curve(label, {label: [(0, 1)], "other": [(0, 1)]}),
@@ -162,7 +162,8 @@ def test_any_label_can_be_drawn(label: str) -> None:
         assert drawn is not None
         assert drawn.svg.encode()
         shown = label.replace("\udce9", "?").replace("\n", " ")
-        assert not shown or any(shown.startswith(text.rstrip("…")) for text in texts(drawn) if len(text) >= min(len(shown), 16))
+        found = [text.rstrip("…") for text in texts(drawn) if len(text) >= min(len(shown), 16)]
+        assert not shown or any(shown.startswith(text) for text in found)
         assert all(len(text) <= 40 for text in texts(drawn))
 
 
@@ -175,6 +176,7 @@ def test_drawings_have_the_page_s_colours_and_font_and_names_of_their_own() -> N
         assert set(painted) <= known
         assert not re.search("font-family|<style|url\\(|http|<title|#0000", chart.svg)
         tree = parsed(chart)
-        assert {use.get(XLINK) for use in tree.iter("use")} == {f"#{at.get('id')}" for at in tree.iter() if at.get("id")}
+        named = {f"#{element.get('id')}" for element in tree.iter() if element.get("id")}
+        assert {use.get(XLINK) for use in tree.iter("use")} == named
     names = [at.get("id") for chart in drawn for at in parsed(chart).iter() if at.get("id")]
     assert len(names) == len(set(names)) > 3

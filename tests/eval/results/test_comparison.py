@@ -11,7 +11,7 @@ import sacrebleu
 from sacrebleu.metrics import CHRF
 from sacrebleu.significance import PairedTest
 
-from eval.metrics.bleu import ConventionBleu
+from eval.metrics.bleu import sacrebleus_bleu
 from eval.metrics.bootstrap import draws, interval, resample
 from eval.predictions.prediction_file import Prediction
 from eval.results.comparison import compare, write_comparison
@@ -38,7 +38,7 @@ def test_draws_are_those_of_sacrebleu() -> None:
     assert (np.stack(list(draws(50, 7))) == [np.bincount(row, minlength=50) for row in theirs]).all()
 
 
-@pytest.mark.parametrize(("name", "metric"), [("bleu4", ConventionBleu(FEW)), ("chrf", CHRF())])
+@pytest.mark.parametrize(("name", "metric"), [("bleu4", sacrebleus_bleu(FEW)), ("chrf", CHRF())])
 def test_interval_is_sacrebleus(name: str, metric: sacrebleu.metrics.base.Metric) -> None:
     theirs = metric.corpus_score(HYP, [REF], n_bootstrap=200)
     ours = resample(count(rows(HYP), FEW), 200)[name]
@@ -68,7 +68,7 @@ def test_p_values_are_sacrebleus(test: str, code: str) -> None:
     counts = {name: count(predictions, settings) for name, predictions in systems.items()}
     found = compare(systems, counts, "A", settings)
     named = [(name, [row.hypothesis for row in predictions]) for name, predictions in systems.items()]
-    metrics = {"BLEU": ConventionBleu(settings), "chrF": CHRF()}
+    metrics = {"BLEU": sacrebleus_bleu(settings), "chrF": CHRF()}
     _, theirs = PairedTest(named, metrics, [REF], code)()
     assert found.systems["B"]["bleu4"].p_value == theirs["BLEU"][1].p_value
     assert found.systems["B"]["chrf"].p_value == theirs["chrF2"][1].p_value

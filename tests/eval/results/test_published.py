@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from eval.results.published import PublishedRow, published
-from eval.results.result_tables import COMPARISON_NOTE, comparison_table
+from eval.results.result_tables import COMPARISON_NOTE, published_sheet
 from eval.results.scores import Score
+from eval.results.table_formats import rich_table
 
 SIGNATURE = "tok:none|level:word|rougeL:beta1.2"
 OURS = Score(bleu1=40.01, bleu2=30.02, bleu3=20.03, bleu4=10.04, rouge=50.05, signature=SIGNATURE, n=642)
@@ -18,7 +19,7 @@ OURS = Score(bleu1=40.01, bleu2=30.02, bleu3=20.03, bleu4=10.04, rouge=50.05, si
 
 def printed(dataset: str, scores: dict[str, Score]) -> list[str]:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(comparison_table(dataset, scores))
+    console.print(rich_table(published_sheet(dataset, scores)))
     return console.export_text().splitlines()
 
 

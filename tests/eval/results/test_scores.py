@@ -16,8 +16,9 @@ from rich.console import Console
 
 from eval.metrics.scored_text import apply_convention, tokens
 from eval.predictions.prediction_file import Prediction
-from eval.results.result_tables import score_table, signatures
+from eval.results.result_tables import score_sheet, signatures
 from eval.results.scores import Score, complete, read_scores, score, write_scores
+from eval.results.table_formats import rich_table
 from eval.settings import ScoreSettings
 from extract.errors import InputError
 
@@ -146,7 +147,8 @@ def test_absent_scores_file_and_empty_scores_are_refused(tmp_path: Path) -> None
 
 def test_score_table_has_the_rows_in_order() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(score_table({"text_prior": ENTRY, "ablation [red]": ENTRY, "stage2": ENTRY, "stage1": ENTRY}))
+    scores = {"text_prior": ENTRY, "ablation [red]": ENTRY, "stage2": ENTRY, "stage1": ENTRY}
+    console.print(rich_table(score_sheet(scores)))
     lines = console.export_text().splitlines()
     starts = [line.split("│")[0].strip() for line in lines if "45.27" in line]
     assert starts == ["stage 1", "stage 2", "text prior", "ablation [red]"]

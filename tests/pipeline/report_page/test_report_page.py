@@ -326,7 +326,7 @@ def test_every_part_is_there(browser: webdriver.Chrome, run: Run) -> None:
     named = [name.text for name in browser.find_elements(By.CSS_SELECTOR, ".provenance dt")]
     assert named == [
         "dataset", "feature fingerprint", "features", "versions", "config", "stage index", "stage tokenizer",
-        "stage lm", "stage visual", "stage extract", "stage stage2", "stage translate", "stage score", "signatures",
+        "stage lm", "stage stage1", "stage extract", "stage stage2", "stage translate", "stage score", "signatures",
     ]  # fmt: skip
     told = browser.find_element(By.CSS_SELECTOR, ".provenance").get_attribute("textContent") or ""
     for expected in ('"torch": ', '"keep_every": 4', "nc:6|nw:0", '"weights": '):
