@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.experiment.freshness import deciding, sha256_of
 from pipeline.experiment.run import Result, Run, Task
 from pipeline.stages.table_rows import scored_rows
-
-if TYPE_CHECKING:
-    pass
 
 
 def report_inputs(run: Run) -> Mapping[str, Any]:
