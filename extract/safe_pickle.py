@@ -261,13 +261,11 @@ class _Storage:
                     if sum(entry.file_size for entry in archive.infolist()) > len(self.data):
                         raise ValueError("an archive that unpacks to more than its bytes")
             # weights_only: torch's restricted unpickler, for the few opcodes around the values.
-            with warnings.catch_warnings(
-                action="ignore"
-            ):  # of what is refused next, and of typed storages
+            with warnings.catch_warnings(action="ignore"):  # of what is refused next, and of typed storages
                 storage = torch.load(io.BytesIO(self.data), map_location="cpu", weights_only=True)
                 if not isinstance(storage, torch.storage.TypedStorage):
                     raise ValueError(f"a storage that is a {type(storage).__name__}")
-                untyped = storage.untyped()
+                untyped = storage.untyped()  # type: ignore[no-untyped-call]
             if untyped.nbytes() > len(self.data):
                 raise ValueError("a storage larger than its bytes")
             values = torch.tensor([], dtype=storage.dtype).set_(untyped)

@@ -104,7 +104,7 @@ class VisualEncoder(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        # PyTorch's own defaults, in place: the backbone initialises itself.
+        # PyTorch's own defaults, in place: the backbone initialises itself. transformers has no public name for this.
         if isinstance(module, VisualEncoder):
             frames = self.config.frame_settings
             module.mean.copy_(torch.tensor(frames.mean).view(1, 3, 1, 1) * 255)

@@ -43,7 +43,7 @@ class OneDevice(TrainingArguments):
 
     @property
     def n_gpu(self) -> int:
-        return min(1, super().n_gpu)
+        return min(1, int(super().n_gpu))
 
 
 class RateGroupTrainer(Trainer):
@@ -84,7 +84,7 @@ class RateGroupTrainer(Trainer):
         return metrics
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        loss = super().training_step(*args, **kwargs)
+        loss: Tensor = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:  # the last share of a step; the gradients are clipped next
             for callback in self.callback_handler.callbacks:
                 if isinstance(callback, DominanceProbe):
