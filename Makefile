@@ -1,11 +1,13 @@
 # `make demo` and `make test` need Python 3.11, and nothing that is not in this repository's own files.
 PYTHON ?= python3.11
 VENV   ?= .venv
+# The versions to install. Empty: the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
 # Where torch comes from. Default: PyPI's CUDA build where there is an NVIDIA GPU, PyTorch's CPU build elsewhere.
 TORCH_INDEX ?= $(shell command -v nvidia-smi > /dev/null || echo https://download.pytorch.org/whl/cpu)
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint install browser clean
+.PHONY: demo test test-newest test-slow lint install browser clean
 
 demo: install
 	$(BIN)/slt demo
@@ -14,6 +16,10 @@ demo: install
 test: export OMP_NUM_THREADS = 1
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# In an environment of its own: what a new version of a library will break.
+test-newest:
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
@@ -26,11 +32,11 @@ lint: install
 
 install: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	# No other index where pip is set up to find a CPU build already, in a mirror or a folder of wheels.
 	index="$(TORCH_INDEX)"; $(BIN)/pip index versions torch 2> /dev/null | grep -q '+cpu' && index=; \
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check \
+	PIP_CONSTRAINT=$(CONSTRAINTS) $(BIN)/pip install --quiet --disable-pip-version-check \
 		$${index:+--extra-index-url $$index} -e '.[dev]'
 	touch $@
 
@@ -40,4 +46,4 @@ browser:
 		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium chromium-driver; }
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-newest .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -7,6 +7,7 @@ really there, and opcodes that no such file needs are unknown.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import math
@@ -18,7 +19,6 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -68,10 +68,8 @@ def read_pickle(path: Path, plain: bool = False) -> Any:
             packed = raw.read(2) == _GZIP
             raw.seek(0)
             limit = os.fstat(raw.fileno()).st_size * (_MAX_RATIO if packed else 1) + _FREE_BYTES
-            if not packed:
-                return _Unpickler(_Limited(raw, limit), plain).load()
-            with gzip.GzipFile(fileobj=raw, mode="rb") as unpacked:
-                return _Unpickler(_Limited(unpacked, limit), plain).load()
+            with gzip.GzipFile(fileobj=raw, mode="rb") if packed else contextlib.nullcontext(raw) as stream:
+                return _Unpickler(_Limited(stream, limit), plain).load()
     except RecursionError as error:
         raise _refused(path, plain, "lists within lists without end") from error
     except OSError as error:
@@ -133,14 +131,17 @@ class _Limited:
 
 
 class _Unpickler(pickle._Unpickler):
-    """Python's own, without the opcodes that are not needed.
+    """Python's own, without the opcodes that are not needed, and with a few names, of which none is what it says.
 
-    Written in Python, and not the one in C, because that one reserves memory for whatever memo index it is told.
+    Written in Python, and not the public one in C: that one reserves memory for whatever index of the memo and whatever
+    byte array it is told, and no method of it can be replaced but ``find_class``. To read a pickle twice, first with
+    ``pickletools``, would not do: what the two take a frame for differs.
     """
 
     stack: list[Any]
     read: Callable[[int], bytes]
     append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         opcode: load for opcode, load in pickle._Unpickler.dispatch.items()
         if opcode in {getattr(pickle, name)[0] for name in _OPCODES.split()}
@@ -148,26 +149,22 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, stream: _Limited, plain: bool) -> None:
         super().__init__(stream, encoding="latin1")
-        # Bound methods: unlike functions and classes, they have no attributes that a pickle could set.
-        self._known: dict[tuple[str, str], Any] = {
-            ("collections", "defaultdict"): self._default_dict,
-            ("builtins", "dict"): "dict",
-            ("__builtin__", "dict"): "dict",
-        }
-        if plain:
-            return
-        self._known |= {
-            ("collections", "OrderedDict"): self._ordered_dict,
-            ("_codecs", "encode"): self._encode,
-            ("numpy", "ndarray"): "ndarray",
-            ("numpy", "dtype"): self._dtype,
-            ("torch.storage", "_load_from_bytes"): self._storage,
-            ("torch._utils", "_rebuild_tensor"): self._tensor,
-            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
-        }
-        for core in ("numpy.core", "numpy._core"):  # before and since numpy 2
-            self._known[f"{core}.multiarray", "_reconstruct"] = self._empty_array
-            self._known[f"{core}.numeric", "_frombuffer"] = self._from_buffer
+        self._left = stream.left
+        self._known = _PLAIN if plain else {**_PLAIN, **_ARRAYS, ("_codecs", "encode"): self._encode}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._known:
+            raise pickle.UnpicklingError(f"a call of {reprlib.repr(module)[1:-1]}.{reprlib.repr(name)[1:-1]}")
+        return self._known[module, name]
+
+    def _encode(self, text: str, encoding: str) -> bytes:
+        """How protocols 0 to 2 hold bytes."""
+        if type(text) is not str or encoding != "latin1":
+            raise pickle.UnpicklingError(f"an encoding {reprlib.repr(encoding)}")
+        self._left -= len(text)  # one text could be encoded again and again
+        if self._left < 0:
+            raise pickle.UnpicklingError("more bytes than the file can hold")
+        return text.encode("latin1")
 
     def load_build(self) -> None:
         """BUILD, for the two objects that have a state; Python's own would set attributes of anything."""
@@ -185,40 +182,28 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._known:
-            raise pickle.UnpicklingError(f"a call of {reprlib.repr(module)[1:-1]}.{reprlib.repr(name)[1:-1]}")
-        return self._known[module, name]
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._set(items)
 
-    def _default_dict(self, factory: Any = None) -> dict[Any, Any]:
-        """What has been read gets no defaults any more."""
-        return {}
+    dispatch[pickle.DICT[0]] = load_dict
 
-    def _ordered_dict(self) -> OrderedDict[Any, Any]:
-        return OrderedDict()
+    def load_setitem(self) -> None:
+        self._set([self.stack.pop(-2), self.stack.pop()])
 
-    def _encode(self, text: str, encoding: str) -> bytes:
-        """How protocols 0 to 2 hold bytes."""
-        if type(text) is not str or encoding != "latin1":
-            raise pickle.UnpicklingError(f"an encoding {reprlib.repr(encoding)}")
-        return text.encode("latin1")
+    dispatch[pickle.SETITEM[0]] = load_setitem
 
-    def _dtype(self, code: str, *flags: Any) -> _Dtype:
-        return _Dtype(code)
+    def load_setitems(self) -> None:
+        self._set(self.pop_mark())
 
-    def _empty_array(self, kind: Any, shape: Any, code: Any) -> _Array:
-        return _Array()  # what the arguments say is replaced by the state that follows
+    dispatch[pickle.SETITEMS[0]] = load_setitems
 
-    def _from_buffer(self, data: Any, dtype: Any, shape: Any, order: Any) -> Lazy:
-        return _checked_array(data, dtype, shape, order)
-
-    def _storage(self, data: Any) -> _Storage:
-        return _Storage(data)
-
-    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Lazy:
-        if not isinstance(storage, _Storage) or not all(type(n) is int for n in (offset, *size, *stride)):
-            raise pickle.UnpicklingError("a tensor without a storage, a size or a stride")
-        return Lazy(lambda: storage.tensor(offset, tuple(size), tuple(stride)))
+    def _set(self, items: list[Any]) -> None:
+        """Into a dict, but under no tuple: Python computes the hash of tuples in tuples until its stack is full."""
+        if type(self.stack[-1]) is not dict or any(type(key) is tuple for key in items[::2]):
+            raise pickle.UnpicklingError("a key that is a tuple, or of something else than a dict")
+        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
 
 class _Dtype:
@@ -276,13 +261,14 @@ class _Storage:
                     if sum(entry.file_size for entry in archive.infolist()) > len(self.data):
                         raise ValueError("an archive that unpacks to more than its bytes")
             # weights_only: torch's restricted unpickler, for the few opcodes around the values.
-            with warnings.catch_warnings(action="ignore"):  # of a file that is refused next
+            with warnings.catch_warnings(action="ignore"):  # of what is refused next, and of typed storages
                 storage = torch.load(io.BytesIO(self.data), map_location="cpu", weights_only=True)
-            if not isinstance(storage, torch.storage.TypedStorage):
-                raise ValueError(f"a storage that is a {type(storage).__name__}")
-            if storage._untyped_storage.nbytes() > len(self.data):
+                if not isinstance(storage, torch.storage.TypedStorage):
+                    raise ValueError(f"a storage that is a {type(storage).__name__}")
+                untyped = storage.untyped()  # type: ignore[no-untyped-call]
+            if untyped.nbytes() > len(self.data):
                 raise ValueError("a storage larger than its bytes")
-            values = torch.tensor([], dtype=storage.dtype).set_(storage._untyped_storage)
+            values = torch.tensor([], dtype=storage.dtype).set_(untyped)
             if min((offset, *size, *stride), default=0) < 0 or math.prod(size) > values.numel():
                 raise ValueError(f"a tensor of {reprlib.repr(size)} in a storage of {values.numel()}")
             tensor = values.as_strided(size, stride, offset)
@@ -292,6 +278,12 @@ class _Storage:
         except (RuntimeError, OSError, zipfile.BadZipFile, *_DAMAGE) as error:
             raise ValueError(f"a tensor that torch refuses: {_first_line(error)}") from error
         return array
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Lazy:
+    if not isinstance(storage, _Storage) or not all(type(n) is int for n in (offset, *size, *stride)):
+        raise pickle.UnpicklingError("a tensor without a storage, a size or a stride")
+    return Lazy(lambda: storage.tensor(offset, tuple(size), tuple(stride)))
 
 
 def _checked_array(data: Any, dtype: Any, shape: Any, order: Any) -> Lazy:
@@ -308,3 +300,22 @@ def _checked_array(data: Any, dtype: Any, shape: Any, order: Any) -> Lazy:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+_PLAIN: dict[tuple[str, str], Any] = {
+    ("builtins", "dict"): "dict",
+    ("__builtin__", "dict"): "dict",
+    ("collections", "defaultdict"): lambda factory=None: {},  # what has been read gets no defaults any more
+}
+_ARRAYS: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): lambda: {},
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): lambda code, *flags: _Dtype(code),
+    ("torch.storage", "_load_from_bytes"): lambda data: _Storage(data),
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+}
+for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
+    # What the arguments say is replaced by the state that follows.
+    _ARRAYS[f"{_core}.multiarray", "_reconstruct"] = lambda kind, shape, code: _Array()
+    _ARRAYS[f"{_core}.numeric", "_frombuffer"] = _checked_array

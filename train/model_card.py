@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from extract.atomic_write import write_atomic
+
 CARD = "README.md"
 _KINDS = {
     "encoder": (
@@ -63,14 +65,13 @@ def write_card(
     """Write, or write again with scores, the card of a trained directory.
 
     Args:
-        folder: named ``encoder``, ``stage1``, ``translator``, ``joint`` or ``lm`` (``.partial`` of these), with its
-            ``provenance.json``.
+        folder: named ``encoder``, ``stage1``, ``translator``, ``joint`` or ``lm``, with its ``provenance.json``.
         name: of the experiment.
         data: dataset, language, clips per split, licence and source.
         recipe: the settings that made it.
         scores: row name to ``bleu1`` .. ``rouge``, ``signature`` and ``n``, of the test split.
     """
-    title, about, loading = _KINDS[folder.name.removesuffix(".partial")]
+    title, about, loading = _KINDS[folder.name]
     record = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     head = {
         "library_name": "transformers",
@@ -94,9 +95,7 @@ def write_card(
         "## Files\n\n" + _list({f"`{file}`": f"SHA-256 `{digest}`" for file, digest in record["files"].items()})
         + "\n\n" + _list(record["versions"]),
     ]  # fmt: skip
-    partial = folder / f"{CARD}.partial"
-    partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    partial.replace(folder / CARD)
+    write_atomic(folder / CARD, "\n\n".join(parts) + "\n")
 
 
 def _list(facts: Mapping[str, Any]) -> str:

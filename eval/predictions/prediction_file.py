@@ -61,7 +61,7 @@ def write_predictions(path: str | Path, rows: Iterable[Prediction]) -> Path:
         lines.append(json.dumps(asdict(row), ensure_ascii=False, allow_nan=False))
     if not lines:
         _refuse(str(path), "at least one prediction", "none", "Translate a split first.")
-    return write_atomic(path, ("\n".join(lines) + "\n").encode())
+    return write_atomic(path, "\n".join(lines) + "\n")
 
 
 def read_predictions(path: str | Path) -> list[Prediction]:

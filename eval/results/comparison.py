@@ -116,7 +116,7 @@ def grounding(counts: Mapping[str, Counts], settings: ScoreSettings) -> Groundin
 
 def write_comparison(path: str | Path, comparison: Comparison) -> Path:
     """Write ``comparison.json`` atomically."""
-    return write_atomic(path, (comparison.model_dump_json(indent=2) + "\n").encode())
+    return write_atomic(path, comparison.model_dump_json(indent=2) + "\n")
 
 
 def _differences(ours: Counts, theirs: Counts, settings: ScoreSettings) -> dict[str, Difference]:

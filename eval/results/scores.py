@@ -160,7 +160,7 @@ def write_scores(path: str | Path, scores: Mapping[str, Score]) -> Path:
         raise InputError(path, expected="at least one row of scores", found="none", remedy=remedy)
     entries = {name: entry.model_dump() for name, entry in scores.items()}
     text = json.dumps(entries, ensure_ascii=False, indent=2)
-    return write_atomic(path, (text + "\n").encode())
+    return write_atomic(path, text + "\n")
 
 
 def read_scores(path: str | Path) -> Scores:

@@ -112,7 +112,7 @@ def slice_systems(
 
 def write_slices(path: str | Path, slices: Slices) -> Path:
     """Write ``slices.json`` atomically."""
-    return write_atomic(path, (slices.model_dump_json(indent=2) + "\n").encode())
+    return write_atomic(path, slices.model_dump_json(indent=2) + "\n")
 
 
 def _sorts(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from extract.store.feature_store import FeatureStore
 from train.data.targets import pad_labels
@@ -66,6 +65,7 @@ def cross_attention(
     A clip without features, or with an empty hypothesis, has none.
 
     Args:
+        model: afterwards it computes its attention without a fused kernel, which is slower.
         store: features as those that the model learnt from; others are refused.
         hypotheses: clip id to text.
 
@@ -78,17 +78,17 @@ def cross_attention(
     present = store.lengths()
     found: dict[str, Attention] = {}
     model.eval()
-    with _eager(model.language_model):
-        for id, text in hypotheses.items():
-            if not text.strip() or not 0 < present.get(id, 0) <= limit:
-                continue
-            features = torch.from_numpy(store[id]).float().to(model.device)
-            targets = tokenizer(text_target=text)["input_ids"]
-            weights = _weights(model, features, pad_labels([targets]).to(model.device))
-            spoken = [place for place, piece in enumerate(targets) if piece not in tokenizer.all_special_ids]
-            if spoken:
-                pieces = tokenizer.convert_ids_to_tokens([targets[place] for place in spoken])
-                found[id] = Attention(tuple(pieces), weights[spoken].float().cpu().numpy())
+    model.language_model.set_attn_implementation("eager")  # the fused ones do not tell their weights
+    for id, text in hypotheses.items():
+        if not text.strip() or not 0 < present.get(id, 0) <= limit:
+            continue
+        features = torch.from_numpy(store[id]).float().to(model.device)
+        targets = tokenizer(text_target=text)["input_ids"]
+        weights = _weights(model, features, pad_labels([targets]).to(model.device))
+        spoken = [place for place, piece in enumerate(targets) if piece not in tokenizer.all_special_ids]
+        if spoken:
+            pieces = tokenizer.convert_ids_to_tokens([targets[place] for place in spoken])
+            found[id] = Attention(tuple(pieces), weights[spoken].float().cpu().numpy())
     return found
 
 
@@ -102,14 +102,3 @@ def _weights(model: SignTranslator, features: Tensor, labels: Tensor) -> Tensor:
     )  # fmt: skip
     layers: Tensor = torch.stack(output.cross_attentions)  # (layers, 1, heads, L, T)
     return layers.mean(dim=(0, 2))[0]
-
-
-@contextmanager
-def _eager(language_model: PreTrainedModel) -> Iterator[None]:
-    """The fused implementations do not tell their weights."""
-    before = language_model.config._attn_implementation
-    language_model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        language_model.set_attn_implementation(before)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from extract.atomic_write import replacing
 from extract.errors import InputError
 from extract.key_set import KeySet, key
 
@@ -184,17 +185,15 @@ def write_index(
         InputError: two clips share an id.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
     known = json.dumps(about or {}, sort_keys=True, ensure_ascii=False)
     schema = SCHEMA.with_metadata({**SCHEMA.metadata, b"dataset": known.encode()})
     seen, repeated, example = KeySet(), KeySet(), ""
-    try:
-        with pq.ParquetWriter(partial, schema) as writer:
+    with replacing(path) as new:
+        with pq.ParquetWriter(new, schema) as writer:
             remaining = iter(clips)
             while rows := list(islice(remaining, _GROUP)):
                 keys = [key(clip.id) for clip in rows]
-                again = [not new for new in seen.add(keys)]
+                again = [not fresh for fresh in seen.add(keys)]
                 if any(again) and not len(repeated):
                     example = next(compress(rows, again)).id
                 repeated.add(list(compress(keys, again)))
@@ -206,7 +205,4 @@ def write_index(
                 found=f"{example!r} and {len(repeated) - 1} more repeated",
                 remedy="Remove the duplicate rows from the annotation file.",
             )  # fmt: skip
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

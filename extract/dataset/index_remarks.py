@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from extract.atomic_write import write_atomic
 from extract.dataset.clip_index import Clip
 
 Kind = Literal["text_without_clip", "clip_without_text", "time_clamped", "known_missing"]
@@ -65,13 +66,8 @@ def write_remarks(path: Path, remarks: Sequence[Remark]) -> None:
         return
     kinds = list(MEANING)
     ordered = sorted(remarks, key=lambda remark: kinds.index(remark.kind))
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     lines = [json.dumps(dataclasses.asdict(remark), ensure_ascii=False) + "\n" for remark in ordered]
-    try:
-        partial.write_text("".join(lines), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomic(path, "".join(lines))
 
 
 def read_remarks(path: Path) -> list[Remark]:

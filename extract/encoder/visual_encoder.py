@@ -83,8 +83,8 @@ class VisualEncoder(PreTrainedModel):
     config_class = VisualEncoderConfig
     base_model_prefix = "encoder"
     main_input_name = "frames"
-    _no_split_modules: list[str] = []  # noqa: RUF012  (transformers reads plain class attributes)
-    _keys_to_ignore_on_load_unexpected = [r"^states\."]  # noqa: RUF012  (left out unless they are what is cached)
+    # Left out unless they are what is cached. transformers has no public name for keys that may be there.
+    _keys_to_ignore_on_load_unexpected = [r"^states\."]  # noqa: RUF012  (it reads plain class attributes)
 
     def __init__(self, config: VisualEncoderConfig) -> None:
         super().__init__(config)
@@ -104,7 +104,7 @@ class VisualEncoder(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        # PyTorch's own defaults, in place: the backbone initialises itself.
+        # PyTorch's own defaults, in place: the backbone initialises itself. transformers has no public name for this.
         if isinstance(module, VisualEncoder):
             frames = self.config.frame_settings
             module.mean.copy_(torch.tensor(frames.mean).view(1, 3, 1, 1) * 255)

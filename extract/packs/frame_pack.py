@@ -20,9 +20,9 @@ import numpy as np
 
 from extract.decoding.decoder_versions import decoder_versions
 from extract.errors import InputError
-from extract.fingerprint import canonical_json, describe, differences, fingerprint
+from extract.fingerprint import canonical_json, describe, differences, file_sha256, fingerprint
 from extract.key_set import Done, KeySet, key
-from extract.packs.pack_file import REBUILD, SCHEMA, BlockFile, file_name, sha256_of, write_file
+from extract.packs.pack_file import REBUILD, SCHEMA, BlockFile, file_name, write_file
 from extract.settings import PLAIN, FrameSettings, PackSettings
 from extract.store import json_records
 from extract.store.json_records import Failure, Sealed
@@ -248,7 +248,7 @@ class FramePack:
                 commit = self._parse(name, data)
                 if found := list(self._damaged(commit)):
                     problems += found
-                elif sha256_of(self.folder / commit.file) != commit.file_sha256:
+                elif file_sha256(self.folder / commit.file) != commit.file_sha256:
                     problems.append(str(json_records.damaged(str(self.folder / commit.file), "other bytes", REBUILD)))
             except InputError as error:
                 problems.append(str(error))

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from extract.decoding.frame_folders import READING
+from extract.fingerprint import file_sha256
 from extract.store import json_records
 
 SCHEMA = "fla-slt frame pack 1"
@@ -78,7 +79,7 @@ def write_file(folder: Path, block_id: str, frames: Sequence[bytes], fingerprint
                 data[start:end] = np.frombuffer(frame, np.uint8)
             file["offsets"], file["crc32"] = offsets, crc32
             file.attrs["schema"], file.attrs["fingerprint"] = SCHEMA, fingerprint
-        digest = sha256_of(partial)
+        digest = file_sha256(partial)
         name = file_name(block_id, digest)
         partial.replace(folder / name)
     finally:
@@ -93,12 +94,6 @@ def file_name(block_id: str, sha256: str) -> str:
 
 def _index_sha256(offsets: np.ndarray, crc32: np.ndarray) -> str:
     return hashlib.sha256(offsets.astype("<i8").tobytes() + crc32.astype("<u4").tobytes()).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _reading:  # noqa: N801  (a context manager that is used as a function; a generator would cost more than the read)

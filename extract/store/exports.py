@@ -9,11 +9,8 @@ import dataclasses
 import json
 import os
 import re
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.atomic_write import replacing
 from extract.errors import InputError
 from extract.fingerprint import digest
 from extract.settings import PLAIN
@@ -110,9 +108,9 @@ def export_features(
     if not dry_run:
         write = _write_hdf5 if format == "hdf5" else _write_npy
         try:
-            with _beside(target) as partial:
+            with replacing(target) as new:
                 clips = _told(_clips(store, view, lengths), len(lengths), on_clip)
-                write(partial, attributes_of(store, view), names, store.digests(view), clips)
+                write(new, attributes_of(store, view), names, store.digests(view), clips)
                 _require_free(target, format, force)  # it may have come into being meanwhile
         except (OSError, RuntimeError) as error:  # h5py raises either when a disk is full
             raise InputError(target, expected="a place to write", found=f"{type(error).__name__}: {error}",
@@ -234,29 +232,6 @@ def _is_export(target: Path, format: Format) -> bool:
             return bool(file.attrs["schema"] == SCHEMA)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A name beside ``target`` that takes its place when the block ends well, and is removed when it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}.{what}") for what in ("partial", "old"))
-    try:
-        yield partial
-        if target.is_dir():  # a folder cannot be renamed onto one that is not empty
-            target.rename(old)
-        try:
-            partial.replace(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-    finally:
-        for path in (partial, old):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
 
 
 def _is_text(id: str) -> bool:

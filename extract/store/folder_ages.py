@@ -5,20 +5,14 @@ The machines of a cluster do not agree on the time, so a folder's age is never t
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 from zarr.abc.store import Store
-from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore
 
+from extract.atomic_write import UNFINISHED
 from extract.store import json_records
-
-_NAMES = ("LastModified", "updated", "last_modified", "mtime", "created")
-"""What fsspec's file systems call the time of a file's last change: S3, Google, Azure, SFTP, memory."""
+from extract.store.waiting_files import files_of
 
 
 def ages(storage: Store, folders: Iterable[str]) -> dict[str, float]:
@@ -29,7 +23,7 @@ def ages(storage: Store, folders: Iterable[str]) -> dict[str, float]:
     Raises:
         InputError: the storage cannot be written to, which takes a look at its clock.
     """
-    probe = f"clock-{uuid.uuid4().hex}.partial"
+    probe = f"clock-{uuid.uuid4().hex}{UNFINISHED}"
     json_records.put(storage, probe, b"now")
     try:
         now = _written(storage, probe)
@@ -40,23 +34,5 @@ def ages(storage: Store, folders: Iterable[str]) -> dict[str, float]:
 
 
 def _written(storage: Store, key: str) -> float | None:
-    """When a file, or the youngest of a folder's, was written, in seconds since 1970."""
     with json_records.reaching(storage):
-        if isinstance(storage, LocalStore):
-            return max(_local(storage.root / key), default=None)
-        if isinstance(storage, FsspecStore):
-            entries = sync(storage.fs._find(f"{storage.path}/{key}", detail=True))
-            times = [_time(entry) for entry in entries.values()]
-            return max((time for time in times if time is not None), default=None)
-    return None
-
-
-def _local(path: Path) -> Iterator[float]:
-    for entry in (path, *path.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # renamed or removed since it was listed
-            yield entry.stat().st_mtime
-
-
-def _time(entry: Mapping[str, Any]) -> float | None:
-    time: Any = next((entry[name] for name in _NAMES if entry.get(name) is not None), None)
-    return float(time.timestamp() if hasattr(time, "timestamp") else time)
+        return max(files_of(storage).times(key), default=None)

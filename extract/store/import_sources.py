@@ -6,7 +6,6 @@ ever executed, and nothing outside of it is read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import InputError
-from extract.fingerprint import digest, fingerprint
+from extract.fingerprint import digest, file_sha256, fingerprint
 from extract.settings import PLAIN
 from extract.store.exports import MANIFEST, SCHEMA
 
@@ -64,7 +63,7 @@ class Source(ABC):
 
     def sha256(self) -> str:
         """Of the file; of a folder, over the names and digests of the files that were read."""
-        return _sha256(self.path)
+        return file_sha256(self.path)
 
     def where(self, id: str) -> str:
         return f"{self.path}, clip {id!r}"
@@ -168,7 +167,7 @@ class _Npy(Source):
 
     def sha256(self) -> str:
         names = sorted({path.name for path in self.clips.values()})
-        return digest([[name, _sha256(self.path / name)] for name in names])
+        return digest([[name, file_sha256(self.path / name)] for name in names])
 
     def _mapped(self, id: str) -> NDArray[Any]:
         # Mapped and not read: a file cannot declare more values than it has, and a header costs no reading.
@@ -287,8 +286,3 @@ def _fingerprint(path: Path, about: Mapping[str, Any]) -> str:
         raise InputError(path, expected="fingerprint and provenance as they were exported", found="changed ones",
                          remedy=_BROKEN)  # fmt: skip
     return str(stated)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

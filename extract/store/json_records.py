@@ -1,29 +1,27 @@
 """The JSON records of a feature store: attributes, commits and failures, beside the arrays in the same store.
 
-Every put is atomic, on a local path (Zarr writes beside and renames) as in an object store: a reader finds
-the old record, the new one or none.
+Every put is atomic, on a local path (written beside and renamed) as in an object store: a reader finds the old record,
+the new one or none.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 from zarr.abc.store import Store
-from zarr.buffer import cpu, default_buffer_prototype
-from zarr.core.group import GroupMetadata
-from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from extract.errors import InputError, SltError
 from extract.fingerprint import SCHEMA, canonical_json, digest, fingerprint
+from extract.store.waiting_files import files_of
 
 _AT_ONCE = 32
 """Records that are fetched together. More would only cost memory: one of a merged block is a megabyte."""
@@ -158,20 +156,14 @@ def create(storage: Store, provenance: Mapping[str, Any], width: int, dtype: str
         "width": width,
         "dtype": dtype,
     }
-    metadata = GroupMetadata(attributes=attributes).to_buffer_dict(default_buffer_prototype())["zarr.json"]
-
-    async def put_if_absent() -> None:
-        try:
-            if isinstance(storage, FsspecStore):  # its own set_if_not_exists looks first and then puts
-                await storage.fs._pipe_file(f"{storage.path}/zarr.json", metadata.to_bytes(), mode="create")
-            else:
-                await storage.set_if_not_exists("zarr.json", metadata)
-        except OSError:  # it is there, or there are no hard links here, or no space
-            if not await storage.exists("zarr.json"):
-                await storage.set("zarr.json", metadata)
-
+    group = json.dumps({"attributes": attributes, "zarr_format": 3, "node_type": "group"}, indent=2).encode()
     with reaching(storage):
-        sync(put_if_absent())
+        files = files_of(storage)
+        try:
+            files.put("zarr.json", group, new=True)
+        except OSError:  # it is there, or there are no hard links here, or no space
+            if files.get("zarr.json") is None:
+                files.put("zarr.json", group)
 
 
 def attributes(path: str | os.PathLike[str], storage: Store) -> dict[str, Any] | None:
@@ -255,39 +247,31 @@ def _one_line(error: Exception) -> str:
 def put(storage: Store, key: str, data: bytes) -> None:
     """Write one record atomically, over an older one if there is one."""
     with reaching(storage):
-        sync(storage.set(key, cpu.Buffer.from_bytes(data)))
+        files_of(storage).put(key, data)
 
 
 def get(storage: Store, key: str) -> bytes | None:
     """One record, or None where there is none."""
     with reaching(storage):
-        try:
-            buffer = sync(storage.get(key, default_buffer_prototype()))
-        except (FileNotFoundError, NotADirectoryError):  # the whole store is absent
-            return None
-    return None if buffer is None else buffer.to_bytes()
+        return files_of(storage).get(key)
 
 
 def delete(storage: Store, key: str) -> None:
     """Remove one record; none where there is none."""
-    with reaching(storage), contextlib.suppress(FileNotFoundError):
-        sync(storage.delete(key))
+    with reaching(storage):
+        files_of(storage).delete(key)
 
 
 def delete_folder(storage: Store, folder: str) -> None:
     """Remove all that lies under ``folder``, which may be nothing."""
-    with reaching(storage), contextlib.suppress(FileNotFoundError):
-        sync(storage.delete_dir(folder))
+    with reaching(storage):
+        files_of(storage).delete_folder(folder)
 
 
 def names(storage: Store, folder: str) -> list[str]:
     """Names right under ``folder``, sorted; none where there is no such folder."""
-
-    async def collect() -> list[str]:
-        return [name.rstrip("/") async for name in storage.list_dir(folder)]
-
     with reaching(storage):
-        return sorted(sync(collect()))
+        return sorted(files_of(storage).names(folder))
 
 
 def each(storage: Store, folder: str, again: bool = True) -> Iterator[tuple[str, bytes]]:
@@ -300,22 +284,20 @@ def each(storage: Store, folder: str, again: bool = True) -> Iterator[tuple[str,
         again: look again for what took a deleted one's place; without, it is only left out.
     """
     asked: set[str] = set()
-
-    async def collect(some: Sequence[str]) -> list[Any]:
-        return await asyncio.gather(*(storage.get(key, default_buffer_prototype()) for key in some))
-
+    read = files_of(storage).get
     gone = True
-    while gone:
-        gone = False
-        listed = (f"{folder}/{name}" for name in names(storage, folder) if name.endswith(".json"))
-        keys = [key for key in listed if key not in asked]
-        asked.update(keys)  # once each: what is listed and cannot be read, a dangling link say, must not keep us here
-        for start in range(0, len(keys), _AT_ONCE):
-            some = keys[start : start + _AT_ONCE]
-            with reaching(storage):
-                found = sync(collect(some))
-            for key, buffer in zip(some, found, strict=True):
-                if buffer is None:
-                    gone = again
-                else:
-                    yield key, buffer.to_bytes()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        while gone:
+            gone = False
+            listed = (f"{folder}/{name}" for name in names(storage, folder) if name.endswith(".json"))
+            keys = [key for key in listed if key not in asked]
+            asked.update(keys)  # once each: what is listed and cannot be read, a dangling link say, must not keep us
+            for start in range(0, len(keys), _AT_ONCE):
+                some = keys[start : start + _AT_ONCE]
+                with reaching(storage):
+                    found = list(pool.map(read, some))
+                for key, data in zip(some, found, strict=True):
+                    if data is None:
+                        gone = again
+                    else:
+                        yield key, data

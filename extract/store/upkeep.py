@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from extract.atomic_write import UNFINISHED
 from extract.errors import InputError
 from extract.store import block_arrays, json_records
 from extract.store.block_reading import check
@@ -11,8 +12,6 @@ from extract.store.feature_store import FeatureStore
 from extract.store.folder_ages import ages
 
 _FOLDERS = ("commits", "failures")
-_UNFINISHED = ".partial"
-"""How Zarr's local store names a file that it writes, before it renames it."""
 
 
 def verify(store: FeatureStore) -> list[str]:
@@ -52,7 +51,7 @@ def gc(store: FeatureStore, grace_seconds: float = 3600) -> list[str]:
     leftovers = _orphans(store) + _unfinished_records(store)
     old = [key for key, age in ages(store.writable, leftovers).items() if age >= grace_seconds] if leftovers else []
     for key in old:
-        if key.endswith(_UNFINISHED):
+        if key.endswith(UNFINISHED):
             json_records.delete(store.writable, key)
         else:
             json_records.delete_folder(store.writable, key)
@@ -72,5 +71,5 @@ def _unfinished_records(store: FeatureStore) -> list[str]:
         f"{folder}/{name}"
         for folder in _FOLDERS
         for name in json_records.names(store.storage, folder)
-        if name.endswith(_UNFINISHED)
+        if name.endswith(UNFINISHED)
     ]

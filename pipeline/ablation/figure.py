@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from extract.atomic_write import replacing
 from pipeline.ablation.outcome import Outcome
 
 
@@ -32,7 +33,6 @@ def draw(outcome: Outcome, path: Path) -> Path:
         one.set_xlabel("BLEU-4")
         one.spines[["top", "right"]].set_visible(False)
     figure.suptitle(outcome.title, fontsize=11)
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=120)
-    partial.replace(path)
+    with replacing(path) as new:
+        figure.savefig(new, dpi=120)
     return path

@@ -16,9 +16,9 @@ from eval.results.scores import complete, count
 from eval.results.table_formats import Sheet, cells
 from extract.atomic_write import write_atomic
 from extract.errors import InputError
+from extract.fingerprint import file_sha256
 from pipeline.ablation.arm import Arm, identity
 from pipeline.ablation.tables import Table
-from pipeline.experiment.freshness import sha256_of
 
 METRICS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge", "chrf")
 LEVEL = 0.05
@@ -121,7 +121,7 @@ def measure(table: Table, listed: Sequence[Arm], command: str) -> Outcome:
         scores = counts[key].scores()
         measured[arm.row.name][arm.seed] = Measured(
             **{metric: scores[metric] for metric in METRICS}, cost=arm.cost(),
-            experiment=identity(arm.run.experiment), predictions=sha256_of(arm.predictions),
+            experiment=identity(arm.run.experiment), predictions=file_sha256(arm.predictions),
         )  # fmt: skip
     seeds = sorted({arm.seed for arm in listed})
     claims = []
@@ -145,7 +145,7 @@ def measure(table: Table, listed: Sequence[Arm], command: str) -> Outcome:
         )  # fmt: skip
     return Outcome(
         table=table.name, title=table.title, dataset=first.dataset.name, config=first.experiment.name,
-        command=command, index=sha256_of(first.index), n=len(references), test=settings.test,
+        command=command, index=file_sha256(first.index), n=len(references), test=settings.test,
         signature=counts[listed[0].row.name, listed[0].seed].measures.signatures()["bleu"], seeds=seeds,
         rows={row.name: _over_seeds(row.changes, row.paper, measured[row.name]) for row in table.rows},
         claims=claims,
@@ -187,7 +187,7 @@ def write_outcome(path: Path, outcome: Outcome) -> bool:
     earlier = read_outcome(path)
     if earlier and set(earlier.rows) == set(outcome.rows) and set(earlier.seeds) > set(outcome.seeds):
         return False
-    write_atomic(path, (outcome.model_dump_json(indent=2) + "\n").encode())
+    write_atomic(path, outcome.model_dump_json(indent=2) + "\n")
     return True
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from extract.atomic_write import replacing
 from extract.errors import InputError
+from extract.fingerprint import file_sha256
 from pipeline.commands.arguments import AsJson
 from pipeline.commands.printing import print_json
-from pipeline.experiment.freshness import sha256_of
-from pipeline.experiment.replacing import replacing
 from pipeline.stages.run_trim import lines_of, trim_facts, trim_said
 
 
@@ -39,7 +39,7 @@ def trim(
         trimmed, kept = trim_tokenizer(tokenizer, lines, [whole.config, whole.generation_config], new, language)
         facts = trim_facts(whole.config, len(tokenizer), len(trimmed))
         trim_model(whole, kept).save_pretrained(new)
-        texts = {path.name: sha256_of(path) for path in text}
+        texts = {path.name: file_sha256(path) for path in text}
         made = {"model": Path(model).name, "model_type": config["model_type"], "texts": texts}
         write_provenance(new, stage="trim", inputs=made, **facts)
     if as_json:

@@ -7,7 +7,6 @@ import datetime
 import functools
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from extract.atomic_write import replacing
 from extract.errors import InputError
 from pipeline.corpus.grammar import Meaning, meanings, sentence
 from pipeline.corpus.lexicon import lexicon
@@ -85,31 +85,24 @@ def write_corpus(
     card = folder / "corpus.yaml"
     if card.is_file() and yaml.safe_load(card.read_text()) == about:
         return folder / released.folder
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    root = partial / released.folder
-    root.mkdir(parents=True)
     size = PRESETS[preset]
     utterances, monolingual = compose(size, seed, released.sentence)
     units = released.units(utterances)
-    (partial / released.text_file).write_text("".join(line + "\n" for line in monolingual), encoding="utf-8")
-    draw = functools.partial(_draw, root, size, seed, layout)
     counts: list[list[int]] = []
     # Spawned, not forked: the caller may hold threads.
     spawn = multiprocessing.get_context("spawn")
-    try:
+    with replacing(folder) as new:
+        root = new / released.folder
+        root.mkdir(parents=True)
+        (new / released.text_file).write_text("".join(line + "\n" for line in monolingual), encoding="utf-8")
+        draw = functools.partial(_draw, root, size, seed, layout)
         with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn) as pool:
             for drawn in pool.map(draw, units, chunksize=8):
                 counts.append(drawn)
                 if on_clip:
                     on_clip(sum(map(len, counts)), len(utterances))
         released.annotate(root, units, counts)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    (partial / card.name).write_text(yaml.safe_dump(about))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+        (new / card.name).write_text(yaml.safe_dump(about))
     return folder / released.folder
 
 

@@ -117,7 +117,7 @@ def write_check(run: Run, checked: Check) -> list[Path]:
         side=run.experiment.frames.crop,
         **{key: facts[key] for key in ("splits", "findings", "keep_every")},
     )
-    written = [page, write_atomic(run.folder / "data.json", json.dumps(facts, ensure_ascii=False, indent=2).encode())]
+    written = [page, write_atomic(run.folder / "data.json", json.dumps(facts, ensure_ascii=False, indent=2))]
     image = sheet(checked.rows)
     if image is not None:
         written.append(write_atomic(run.folder / "data.png", image))

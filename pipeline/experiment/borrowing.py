@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from extract.atomic_write import replacing
 from pipeline.experiment.freshness import Record, Records
-from pipeline.experiment.replacing import replacing
 
 
 def borrow(records: Records, stage: str, inputs: Any, lenders: Path) -> Path | None:
@@ -51,15 +51,11 @@ def lent(stage: str, inputs: Any, lenders: Path) -> tuple[Path, Record] | None:
 
 
 def _share(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        with replacing(target) as new:
-            shutil.copytree(source, new, copy_function=_link, dirs_exist_ok=True)
-    else:
-        partial = target.with_name(target.name + ".partial")
-        partial.unlink(missing_ok=True)
-        _link(source, partial)
-        partial.replace(target)
+    with replacing(target) as new:
+        if source.is_dir():
+            shutil.copytree(source, new, copy_function=_link)
+        else:
+            _link(source, new)
 
 
 def _link(source: str | Path, target: str | Path) -> None:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
 from eval.settings import ReportSettings, ScoreSettings
+from extract.atomic_write import write_atomic
 from extract.dataset.manifest import DatasetEntry
 from extract.errors import InputError, SltError, suggestion
 from extract.settings import DataSettings, EncoderSettings, ExtractSettings, FrameSettings, PackSettings, Settings
@@ -73,9 +74,7 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Experiment
 
 def write_config(experiment: Experiment, path: Path) -> None:
     """The resolved config, every default filled in, beside the outputs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+    write_atomic(path, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def _find(config: str | Path) -> Path:

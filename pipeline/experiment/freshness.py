@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from extract.fingerprint import digest
+from extract.atomic_write import write_atomic
+from extract.fingerprint import digest, file_sha256
 from extract.settings import Settings
 
 EXECUTION = frozenset(
@@ -74,11 +75,7 @@ class Records:
             return None  # absent or not whole: the stage runs again, which is always safe
 
     def write(self, stage: str, record: Record) -> None:
-        path = self._path(stage)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(dataclasses.asdict(record), indent=2), encoding="utf-8")
-        partial.replace(path)
+        write_atomic(self._path(stage), json.dumps(dataclasses.asdict(record), indent=2))
 
     def forget(self, stage: str) -> None:
         self._path(stage).unlink(missing_ok=True)
@@ -118,17 +115,11 @@ def _exists(output: Path | str) -> bool:
     return get(storage_at(output), "zarr.json") is not None  # only feature stores lie at URLs
 
 
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def file_digest(text: str | None) -> str | None:
     """Of a file that a setting names, which may be ``absent``; None where it names none."""
     if text is None:
         return None
-    return sha256_of(Path(text)) if Path(text).is_file() else "absent"
+    return file_sha256(Path(text)) if Path(text).is_file() else "absent"
 
 
 def model_digest(named: str | Mapping[str, Any]) -> str | None:

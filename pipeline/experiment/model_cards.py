@@ -48,11 +48,10 @@ def write_cards(run: Run, *folders: Path, scores: Mapping[str, Mapping[str, Any]
         "lm": {"lm": train.lm},
     }
     for folder in folders:
-        name = folder.name.removesuffix(".partial")
-        told = {row: scores[row] for row in ROWS_OF[name] if row in scores} if scores else None
+        told = {row: scores[row] for row in ROWS_OF[folder.name] if row in scores} if scores else None
         recipe = {
             part: settings.model_dump(mode="json", exclude={"text"})
-            for part, settings in recipes[name].items()
+            for part, settings in recipes[folder.name].items()
             if settings is not None
         }
         _without_paths(recipe)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from extract.atomic_write import write_atomic
 from pipeline.experiment.run import Run
 
 
@@ -14,7 +15,6 @@ def write_log(run: Run, stage: str, log: Sequence[Mapping[str, float]], checkpoi
     from train.loop.dominance_probe import collect, parts
 
     path = run.folder / "logs" / f"{stage}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(list(log), indent=1), encoding="utf-8")
+    write_atomic(path, json.dumps(list(log), indent=1))
     if probes := parts(checkpoints):
         collect(probes, path.with_name(f"{stage}.dominance.parquet"))

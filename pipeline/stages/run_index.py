@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from extract.dataset.clip_index import SCHEMA
-from pipeline.experiment.freshness import sha256_of
+from extract.fingerprint import file_sha256
 from pipeline.experiment.progress_bars import follow_looks
 from pipeline.experiment.run import Result, Run, Task
 
@@ -25,7 +25,7 @@ def index_inputs(run: Run) -> Mapping[str, Any]:
         "dataset": run.dataset.about(),
         "schema": SCHEMA.metadata[b"schema"].decode(),
         "decoder": run.experiment.frames.decoder,
-        "annotations": [sha256_of(path) for path in files if path.is_file()],
+        "annotations": [file_sha256(path) for path in files if path.is_file()],
     }
 
 
@@ -63,4 +63,4 @@ def run_index(run: Run, task: Task) -> Result:
     if remarks := summary(read_remarks(listed)):
         parts.append(f"[yellow]{'; '.join(remarks)}: see {listed}[/yellow]")
     outputs = [run.index, *([listed] if listed.is_file() else [])]
-    return Result(outputs, sha256_of(run.index), f"clips: {', '.join(parts)}", failed)
+    return Result(outputs, file_sha256(run.index), f"clips: {', '.join(parts)}", failed)

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.experiment.freshness import deciding, sha256_of
+from extract.atomic_write import replacing
+from extract.fingerprint import file_sha256
+from pipeline.experiment.freshness import deciding
 from pipeline.experiment.model_cards import write_cards
-from pipeline.experiment.replacing import replacing
 from pipeline.experiment.run import HELPED, Result, Run, Stage, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
@@ -80,7 +81,7 @@ def run_joint(run: Run, task: Task) -> Result:
     write_log(run, "joint", log, task.checkpoints / "generation")
     figures = {"clip_passes": all_passes(log), "seconds": seconds_of(log)}
     said = f"{model.num_parameters() / 1e6:.1f} M parameters, {figures['clip_passes']} clip passes, in {folder}"
-    return Result([folder], sha256_of(folder / "provenance.json"), said, figures=figures)
+    return Result([folder], file_sha256(folder / "provenance.json"), said, figures=figures)
 
 
 def _translate_inputs(run: Run) -> Mapping[str, Any]:
@@ -107,7 +108,7 @@ def run_joint_test(run: Run, task: Task) -> Result:
         predictions = translate_clips(model, tokenizer, features, clips, on_clip=tick, **_translate_inputs(run))
     path = write_predictions(run.folder / "predictions" / "joint.jsonl", predictions)
     said = f"{len(clips)} clips" + (f", [yellow]{len(failed)} cannot be read[/yellow]" if failed else "")
-    return Result([path], sha256_of(path), said, len(failed))
+    return Result([path], file_sha256(path), said, len(failed))
 
 
 def _spent(run: Run) -> float | None:

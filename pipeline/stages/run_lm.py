@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.experiment.freshness import deciding, file_digest, model_digest, sha256_of
+from extract.atomic_write import replacing
+from extract.fingerprint import file_sha256
+from pipeline.experiment.freshness import deciding, file_digest, model_digest
 from pipeline.experiment.model_cards import write_cards
-from pipeline.experiment.replacing import replacing
 from pipeline.experiment.run import HELPED, Result, Run, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
@@ -61,4 +62,4 @@ def run_lm(run: Run, task: Task) -> Result:
         write_cards(run, new)
     write_log(run, "lm", log, task.checkpoints)
     said = f"{model.num_parameters() / 1e6:.1f} M parameters, {len(tokenizer)} pieces, {sum(map(len, text))} sentences"
-    return Result([folder], sha256_of(folder / "provenance.json"), said)
+    return Result([folder], file_sha256(folder / "provenance.json"), said)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.experiment.freshness import deciding, sha256_of
+from extract.fingerprint import file_sha256
+from pipeline.experiment.freshness import deciding
 from pipeline.experiment.run import Result, Run, Task
 from pipeline.stages.table_rows import scored_rows
 
@@ -19,4 +20,4 @@ def run_report(run: Run, task: Task, stages: Sequence[str]) -> Result:
     from pipeline.report_page.page_content import write_page
 
     path = write_page(run, scored_rows(run.experiment), stages)
-    return Result([path], sha256_of(path), f"{path}")
+    return Result([path], file_sha256(path), f"{path}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.experiment.freshness import deciding, sha256_of
+from extract.fingerprint import file_sha256
+from pipeline.experiment.freshness import deciding
 from pipeline.experiment.model_cards import rewrite_cards
 from pipeline.experiment.run import Result, Run, Task
 from pipeline.stages.table_rows import scored_rows
@@ -42,4 +43,4 @@ def run_score(run: Run, task: Task) -> Result:
     said = f"BLEU-4 of stage 2: {results.scores['stage2'].bleu4:.2f} in {paths[0]}"
     if grounding := results.comparison.grounding:
         said += f"; {grounding.difference:+.2f} of it owed to the video"
-    return Result(list(paths), {path.name: sha256_of(path) for path in paths}, said)
+    return Result(list(paths), {path.name: file_sha256(path) for path in paths}, said)

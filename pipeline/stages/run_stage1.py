@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.experiment.freshness import deciding, file_digest, model_digest, sha256_of
+from extract.atomic_write import replacing
+from extract.fingerprint import file_sha256
+from pipeline.experiment.freshness import deciding, file_digest, model_digest
 from pipeline.experiment.model_cards import write_cards
-from pipeline.experiment.replacing import replacing
 from pipeline.experiment.run import HELPED, Result, Run, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
@@ -80,4 +81,4 @@ def run_stage1(run: Run, task: Task) -> Result:
     counts = [sum(weight.numel() for weight in part.parameters()) / 1e6 for part in (model.encoder, light_t)]
     said = f"encoder {counts[0]:.2f} M parameters, Light-T {counts[1]:.2f} M"
     figures = {"clip_passes": all_passes(stage1_log), "seconds": seconds_of(log + stage1_log)}
-    return Result([encoder, stage1], sha256_of(encoder / "provenance.json"), said, figures=figures)
+    return Result([encoder, stage1], file_sha256(encoder / "provenance.json"), said, figures=figures)

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from extract.atomic_write import replacing
 from extract.errors import InputError
-from extract.fingerprint import digest
-from pipeline.experiment.freshness import deciding, model_digest, sha256_of
+from extract.fingerprint import digest, file_sha256
+from pipeline.experiment.freshness import deciding, model_digest
 from pipeline.experiment.model_cards import write_cards
-from pipeline.experiment.replacing import replacing
 from pipeline.experiment.run import HELPED, Result, Run, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
@@ -94,4 +94,4 @@ def run_stage2(run: Run, task: Task) -> Result:
     write_log(run, "stage2", done.log, task.checkpoints)
     said = f"{done.model.num_parameters() / 1e6:.1f} M parameters in {folder}"
     figures = {"clip_passes": clip_passes(done.log, settings, done.clips), "seconds": seconds_of(done.log)}
-    return Result([folder], sha256_of(folder / "provenance.json"), said, figures=figures)
+    return Result([folder], file_sha256(folder / "provenance.json"), said, figures=figures)

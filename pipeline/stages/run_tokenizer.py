@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.experiment.freshness import file_digest, sha256_of
-from pipeline.experiment.replacing import replacing
+from extract.atomic_write import replacing
+from extract.fingerprint import file_sha256
+from pipeline.experiment.freshness import file_digest
 from pipeline.experiment.run import HELPED, Result, Run, Task
 from pipeline.stages.language_models import documents, sentences
 from train.processes import process_rank
@@ -41,5 +42,5 @@ def run_tokenizer(run: Run, task: Task) -> Result:
     with replacing(folder) as new:
         tokenizer.save_pretrained(new)
         write_provenance(new, stage="tokenizer", inputs=task.inputs, sentences=len(lines))
-    identity = sha256_of(folder / "tokenizer.json")
+    identity = file_sha256(folder / "tokenizer.json")
     return Result([folder], identity, f"{len(tokenizer)} pieces, {len(lines)} sentences")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.experiment.freshness import sha256_of
+from extract.fingerprint import file_sha256
 from pipeline.experiment.run import HELPED, Result, Run, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.stages.run_stage2 import given_features
@@ -60,7 +60,7 @@ def run_translate(run: Run, task: Task) -> Result:
         if absent
         else ""
     )
-    return Result(list(paths.values()), {row: sha256_of(path) for row, path in paths.items()}, said)
+    return Result(list(paths.values()), {row: file_sha256(path) for row, path in paths.items()}, said)
 
 
 def _require_own(run: Run, store: FeatureStore) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.experiment.freshness import file_digest, model_digest, sha256_of
-from pipeline.experiment.replacing import replacing
+from extract.atomic_write import replacing
+from extract.fingerprint import file_sha256
+from pipeline.experiment.freshness import file_digest, model_digest
 from pipeline.experiment.run import HELPED, Result, Run, Task
 from pipeline.stages.language_models import named_by
 from train.processes import process_rank
@@ -45,7 +46,7 @@ def run_trim(run: Run, task: Task) -> Result:
         trimmed, _ = trim_tokenizer(tokenizer, lines, [config], new, language)
         facts = trim_facts(config, len(tokenizer), len(trimmed))
         write_provenance(new, stage="trim", inputs=task.inputs, **facts)
-    identity = {file: sha256_of(folder / file) for file in ("tokenizer.json", KEPT)}
+    identity = {file: file_sha256(folder / file) for file in ("tokenizer.json", KEPT)}
     return Result([folder], identity, trim_said(facts), figures=facts)
 
 

@@ -266,6 +266,15 @@ ANNOUNCED = {
     "frame": b"\x80\x04\x95" + struct.pack("<Q", 2**29),
     "number": b"\x80\x02\x8b" + struct.pack("<i", 2**29),
     "zeros": pickle.dumps(b"\0" * (2**27)),
+    "tuples in tuples as a key": b"\x80\x02}N" + b"\x85" * 10**6 + b"Ns.",
+    "one text encoded again and again": (
+        b"\x80\x02(c_codecs\nencode\nq\x000X"
+        + struct.pack("<I", 2**20)
+        + b"a" * 2**20
+        + b"q\x010"
+        + b"h\x00h\x01X\x06\x00\x00\x00latin1\x86R" * 10**4
+        + b"l."
+    ),
 }
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from extract.atomic_write import write_atomic
 from extract.errors import InputError
 from train.settings import TrainingSettings
 
@@ -64,10 +65,7 @@ def steps_for_seconds(seconds: float, trial: Callable[[Callable[..., None]], obj
     taken = [after - before for before, after in itertools.pairwise(moments)]
     pace = statistics.median(taken[len(taken) // 2 :])
     steps = max(1, round(seconds / pace))
-    record.parent.mkdir(parents=True, exist_ok=True)
-    partial = record.with_suffix(".partial")
-    partial.write_text(json.dumps({"steps": steps, "seconds_a_step": pace}), encoding="utf-8")
-    partial.replace(record)
+    write_atomic(record, json.dumps({"steps": steps, "seconds_a_step": pace}))
     return steps
 
 

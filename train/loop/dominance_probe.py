@@ -18,7 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from extract.atomic_write import replacing
 
 UPDATE_EVERY = 10
 """Steps between looks at the size of an update, which needs a copy of the weights; the first step has one."""
@@ -92,13 +95,9 @@ class DominanceProbe(TrainerCallback):
     ) -> None:
         self.writes = state.is_world_process_zero
         named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        self.groups = groups_of(named)
         self.weights: list[Tensor] = list(named.values())
         place = {name: number for number, name in enumerate(named)}
-        member = torch.zeros(len(self.groups), len(named), dtype=torch.float32)
-        for row, names in enumerate(self.groups.values()):
-            member[row, [place[name] for name in names]] = 1
-        self._member = member.to(self.weights[0].device)
+        self.groups = {group: [place[name] for name in names] for group, names in groups_of(named).items()}
         self._rows.clear()
         for path in parts(self.folder):
             if _last_step(path) > state.global_step:
@@ -110,24 +109,18 @@ class DominanceProbe(TrainerCallback):
         Args:
             step: optimiser steps that were done before.
         """
-        gradients = [torch.zeros(()) if weight.grad is None else weight.grad for weight in self.weights]
-        gradients = [gradient.to(self._member.device) for gradient in gradients]
+        gradients = [weight.new_zeros(()) if weight.grad is None else weight.grad for weight in self.weights]
         self._norms = (self._of_groups(gradients) / self.scale(), self._of_groups(self.weights))
         if step % UPDATE_EVERY == 0:
             self._before = [weight.detach().clone() for weight in self.weights]
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self._norms is None:  # nothing is clipped: the trainer has not called
-            self.before_clipping(state.global_step)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self._before is not None:
             with torch.no_grad():
-                torch._foreach_sub_(self._before, self.weights)
+                for before, weight in zip(self._before, self.weights, strict=True):
+                    before.sub_(weight)
                 self._changed = self._of_groups(self._before)
             self._before = None
 
@@ -144,12 +137,9 @@ class DominanceProbe(TrainerCallback):
         self._write()
 
     @torch.no_grad()
-    def _of_groups(self, values: list[Any]) -> Tensor:
+    def _of_groups(self, values: Sequence[Tensor]) -> Tensor:
         """(groups,) norms, without waiting for the device."""
-        norms = torch.stack([norm.float() for norm in torch._foreach_norm(values)])
-        # A matrix product would make an infinite gradient of one group a NaN of all.
-        squares = torch.where(self._member > 0, norms.square(), 0.0)
-        return squares.sum(1).sqrt()
+        return torch.stack([get_total_norm([values[place] for place in places]) for places in self.groups.values()])
 
     def _write(self) -> None:
         rows, self._rows = self._rows, []
@@ -165,11 +155,8 @@ class DominanceProbe(TrainerCallback):
             columns["gradient_norm"] += gradients[number]
             columns["parameter_norm"] += weights[number]
             columns["update_ratio"] += _ratios(None if changed is None else changed.cpu().tolist(), weights[number])
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"dominance-{rows[-1][0]:09d}.parquet"
-        partial = path.with_suffix(".partial")
-        pq.write_table(pa.table(columns, schema=SCHEMA), partial)
-        partial.replace(path)
+        with replacing(self.folder / f"dominance-{rows[-1][0]:09d}.parquet") as new:
+            pq.write_table(pa.table(columns, schema=SCHEMA), new)
 
 
 def parts(folder: Path) -> list[Path]:
@@ -179,9 +166,8 @@ def parts(folder: Path) -> list[Path]:
 
 def collect(files: Sequence[Path], path: Path) -> None:
     """Put the files of a probe together as ``path``."""
-    partial = path.with_suffix(".partial")
-    pq.write_table(pa.concat_tables([pq.read_table(file, schema=SCHEMA) for file in files]), partial)
-    partial.replace(path)
+    with replacing(path) as new:
+        pq.write_table(pa.concat_tables([pq.read_table(file, schema=SCHEMA) for file in files]), new)
 
 
 def _ratios(changed: list[float] | None, before: list[float]) -> list[float | None]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from safetensors.torch import load_model
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import (
     PreTrainedTokenizerBase,
@@ -35,6 +36,14 @@ from train.loop.memory_estimate import estimate
 from train.loop.run_plan import enough_memory, plan
 from train.processes import process_count, process_rank
 from train.settings import TrainingSettings
+
+
+class OneDevice(TrainingArguments):
+    """Batches are packed, so one process cannot cut them into equal parts for the other devices that it sees."""
+
+    @property
+    def n_gpu(self) -> int:
+        return min(1, int(super().n_gpu))
 
 
 class RateGroupTrainer(Trainer):
@@ -67,19 +76,20 @@ class RateGroupTrainer(Trainer):
             scores = watch(
                 self.model, self.eval_dataset, self.data_collator, self.processing_class, self.max_length,
                 clips=max(BATCH, self.settings.batch_size), workers=self.settings.workers,
-                to_device=self._prepare_inputs,
+                to_device=lambda batch: send_to_device(batch, self.args.device),
             )  # fmt: skip
         metrics = {f"eval_{name}": value for name, value in scores.items()}
         self.log({**metrics, "eval_seconds": time.monotonic() - started})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
-        # transformers has no event between the backward pass and clipping.
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, DominanceProbe):
-                callback.before_clipping(self.state.global_step)
-        return super()._clip_grad_norm(model)
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if self.accelerator.sync_gradients:  # the last share of a step; the gradients are clipped next
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, DominanceProbe):
+                    callback.before_clipping(self.state.global_step)
+        return loss
 
     def loss_scale(self) -> float:
         """What fp16's losses and gradients are multiplied by at present."""
@@ -200,7 +210,7 @@ def _arguments(settings: TrainingSettings, work: Path, selecting: bool) -> Train
             remedy = suggestion(tracker, known) if known else ""
             raise InputError("report_to", expected="trackers that are installed", found=repr(tracker),
                              remedy=f"Install it, e.g. `pip install {tracker}`. {remedy}".strip())  # fmt: skip
-    arguments = TrainingArguments(
+    arguments = OneDevice(
         output_dir=str(work),
         use_cpu=training_device().type == "cpu",  # else accelerate starts no gloo between processes
         max_steps=settings.steps or -1,
@@ -233,8 +243,6 @@ def _arguments(settings: TrainingSettings, work: Path, selecting: bool) -> Train
     )
     if arguments.world_size != process_count():
         raise RuntimeError(f"{arguments.world_size} processes train together, of {process_count()}")
-    # Batches are packed, so one process cannot cut them into equal parts for several devices.
-    arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
 
 
