@@ -310,7 +310,7 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _one_language_model(self) -> TrainSettings:
         if (self.lm is None) == (self.stage2.language_model == "lm"):
-            raise ValueError("translate.language_model is `lm` exactly when there is a section lm")
+            raise ValueError("stage2.language_model is `lm` exactly when there is a section lm")
         return self
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from extract.errors import SOME_FAILED, InputError, SltError, suggestion
 from pipeline.commands import (
@@ -22,15 +23,46 @@ from pipeline.commands.printing import print_json, show_scores, show_states
 from pipeline.experiment.progress_bars import Bars
 from train.processes import process_rank
 
+ORDER = (
+    "demo", "corpus", "data", "index", "pack", "train", "extract", "translate", "score", "report", "run", "status",
+    "features", "ablate", "grounding", "trim",
+)  # fmt: skip
+"""The commands in the order of use."""
+
+
+class InOrderOfUse(TyperGroup):
+    """Typer would list groups of commands last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=ORDER.index)
+
+
 app = typer.Typer(
-    help="Sign videos to text without glosses: visual initialing, cached features, LLM fine-tuning, scores.",
-    no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    cls=InOrderOfUse, no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
 )  # fmt: skip
 train_app = typer.Typer(help="Train one stage.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(features_command.app, name="features")
 app.add_typer(data_command.app, name="data")
 app.command()(trim_command.trim)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        typer.echo(f"fla-slt {importlib.metadata.version('fla-slt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def slt(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Sign videos to text without glosses: visual initialing, cached features, LLM fine-tuning, scores."""
 
 
 @app.command()
@@ -105,8 +137,8 @@ _stage_command(train_app, "lm", "lm", "Denoising on plain text: of a small langu
 _stage_command(train_app, "stage1", "stage1", "Stage 1, visual initialing: encoder and Light-T from pixels.")
 _stage_command(train_app, "joint", "joint", "The joint baseline: encoder and language model end to end from pixels.")
 _stage_command(train_app, "stage2", "stage2", "Stage 2, LLM fine-tuning on cached features only.")
-_stage_command(train_app, "visual", "stage1", "Stage 1.", instead="slt train stage1")
-_stage_command(train_app, "translate", "stage2", "Stage 2.", instead="slt train stage2")
+_stage_command(train_app, "visual", "stage1", "Old name of slt train stage1.", instead="slt train stage1")
+_stage_command(train_app, "translate", "stage2", "Old name of slt train stage2.", instead="slt train stage2")
 _stage_command(app, "translate", "translate", "Translate the test split by both stages, and the sanity rows.")
 _stage_command(app, "report", "report", "One self-contained HTML page of scores, curves, examples and provenance.")
 

@@ -1,7 +1,9 @@
 """The command line in real processes: the whole pipeline in small, again, interrupted, and on bad input."""
 
+import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -124,7 +126,7 @@ def test_a_new_stage_2_leaves_the_features_alone(copy: Path) -> None:
 def test_what_is_cached_is_one_config_value(copy: Path, level: str) -> None:
     before = (copy / "predictions/stage1.jsonl").read_text()
     done = slt("run", "tiny", "--out", copy, *places(copy / "corpus"), "--set", f"extract.features={level}", "--json")
-    assert "visual: up to date" in done.stderr
+    assert "stage1: up to date" in done.stderr
     scores = json.loads(done.stdout)
     assert len(list(copy.glob("features/*/train.zarr"))) == 2  # of two fingerprints, side by side
     # Stage 1 says the same of the same frames, however far they were computed when they were cached.
@@ -429,3 +431,24 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert "extract" in slt("--help").stdout
+
+
+def test_help_lists_the_commands_in_the_order_of_use() -> None:
+    listed = re.findall(r"^│ (\w+) {2,}", slt("--help").stdout, re.MULTILINE)
+    assert listed == [
+        "demo", "corpus", "data", "index", "pack", "train", "extract", "translate", "score", "report", "run", "status",
+        "features", "ablate", "grounding", "trim",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new"), [("visual", "stage1"), ("translate", "stage2")])
+def test_old_names_of_training_stages_still_work(tmp_path: Path, old: str, new: str) -> None:
+    under_the_new = slt("train", new, "tiny", "--out", tmp_path, "--dry-run", "--json")
+    done = slt("train", old, "tiny", "--out", tmp_path, "--dry-run", "--json")
+    assert json.loads(done.stdout) == json.loads(under_the_new.stdout)
+    assert f"`slt train {old}` is `slt train {new}` now" in done.stderr
+    assert old not in re.findall(r"^│ (\w+) {2,}", slt("train", "--help").stdout, re.MULTILINE)
+
+
+def test_version_is_that_of_the_installation() -> None:
+    assert slt("--version").stdout == f"fla-slt {importlib.metadata.version('fla-slt')}\n"
