@@ -1,6 +1,6 @@
-"""Draws the pictures of the README, docs/images/*.png.
+"""Draws the pictures of the README and of docs/architecture.md, docs/images/*.png.
 
-    python docs/pictures.py                          # writes those of the corpus and the pipeline
+    python docs/pictures.py                          # writes those of the corpus, the pipeline and the rooms
     python docs/pictures.py runs/demo/report.html    # and that of the report
 
 The report is what `make demo` left; Chromium, which `make browser` installs on Debian, draws it.
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
+import tomllib
 from pathlib import Path
 
 import cv2
@@ -33,6 +35,26 @@ SAID = (
     Meaning(None, "KUESTE", degrees=25),
     Meaning("NACHT", None, "NEBEL", None),
 )
+
+ROOT = Path(__file__).parents[1]
+HOUSES = {
+    "pipeline": (1, 40, 107, 21, "#eeeeee"),
+    "extract": (1, 6, 24, 31, "#d6f0d6"),
+    "train": (39, 6, 20, 31, "#cfe3f7"),
+    "eval": (69, 6, 20, 31, "#f7e7c6"),
+}
+"""Left, bottom, width, height and colour of each package."""
+FILES = (
+    ("index.parquet", (25.6, 31), (38.4, 31), "-|>"),
+    ("encoder/", (25.6, 22), (38.4, 22), "<|-"),
+    ("features/*.zarr", (25.6, 13), (38.4, 13), "-|>"),
+    ("stage1/,\nstage2/", (59.6, 22), (68.4, 22), "-|>"),
+    ("index.parquet, features/*.zarr", (13, 5.4), (79, 5.4), "-|>"),
+    ("predictions/*.jsonl", (89.6, 31), (108, 31), "<|-|>"),
+    ("scores.json", (89.6, 22), (108, 22), "<|-|>"),
+    ("report.html", (89.6, 13), (108, 13), "-|>"),
+)
+"""What the packages write and read: name, two ends, and where the heads are."""
 
 
 def corpus() -> None:
@@ -76,6 +98,41 @@ def pipeline() -> None:
     figure.savefig(FOLDER / "pipeline.png", dpi=110)
 
 
+def rooms() -> None:
+    """The packages with their floors, as import-linter's contracts have them, and the files between the stages."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    floors = {one["containers"][0]: one["layers"] for one in contracts if "containers" in one}
+    figure, axes = plt.subplots(figsize=(11, 6.2))
+    for package, (x, y, width, height, colour) in HOUSES.items():
+        axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0.4", fc=colour, ec="#444444"))
+        axes.text(x + width / 2, y + height - 1.2, package, ha="center", va="center", fontsize=11, weight="bold")
+        tall = (height - 3) / len(floors[package])
+        for level, floor in enumerate(floors[package]):
+            names = floor.split(" | ")
+            if not (ROOT / package / names[0]).is_dir():  # modules beside the folders share one box
+                names = [textwrap.fill(", ".join(names), int(width * 1.6))]
+            size = 8.5 if len(names[0]) < 40 else 7
+            for place, name in enumerate(names):
+                left, wide, top = x + place * width / len(names), width / len(names), y + height - 3 - level * tall
+                axes.add_patch(
+                    plt.Rectangle((left + 0.3, top - tall + 0.3), wide - 0.6, tall - 0.5, fc="white", ec="#aaaaaa")
+                )
+                axes.text(
+                    left + wide / 2, top - tall / 2, name, ha="center", va="center", fontsize=size, linespacing=1.1
+                )
+    for name, start, end, heads in FILES:
+        below = end[0] - start[0] > 20  # it passes a package
+        bend = "bar,fraction=0.05" if below else "arc3"
+        axes.annotate("", end, start, arrowprops={"arrowstyle": heads, "color": "#444444", "connectionstyle": bend})
+        axes.text((start[0] + end[0]) / 2, start[1] + (-2.8 if below else 0.5), name, ha="center", va="bottom",
+                  fontsize=8.5, family="monospace")  # fmt: skip
+    axes.set_xlim(0, 110)
+    axes.set_ylim(0, 62)
+    axes.axis("off")
+    figure.tight_layout(pad=0.2)
+    figure.savefig(FOLDER / "rooms.png", dpi=110)
+
+
 def report(page: Path) -> None:
     """Two windows of a report beside each other: its beginning, and a clip of the worst in the middle of its frames."""
     from selenium import webdriver
@@ -105,5 +162,6 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     corpus()
     pipeline()
+    rooms()
     for given in sys.argv[1:]:
         report(Path(given))

@@ -18,7 +18,8 @@ _SECONDS = 5
 def load_pretrained(load: Callable[..., Loaded], name: str | Path, where: str, expected: str) -> Loaded:
     """What ``load`` (a ``from_pretrained``) gives for a folder, a model of the cache or, last, of the hub.
 
-    The hub is asked once, for seconds, before it is loaded from: the library would try for about a minute.
+    The hub is asked once, for seconds, before it is loaded from: the library would try for about a minute. Python code
+    that lies beside a model's weights is never run; left to itself the library would ask at the terminal whether to.
 
     Args:
         where: the setting or option that names the model, for errors.
@@ -28,7 +29,7 @@ def load_pretrained(load: Callable[..., Loaded], name: str | Path, where: str, e
         InputError: nothing there, no network to fetch it with, or files that cannot be used.
     """
     try:
-        return load(name, local_files_only=True)
+        return load(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if Path(name).is_dir() or not (isinstance(error, OSError) and _is_repository(name)):
             raise _unusable(name, where, expected, error) from error
@@ -36,7 +37,7 @@ def load_pretrained(load: Callable[..., Loaded], name: str | Path, where: str, e
         raise InputError(f"{where} = {name}", expected=f"{expected}, in a folder or in the Hugging Face cache",
                          found="neither, and no network", remedy=how_to_fetch(name, where))  # fmt: skip
     try:
-        return load(name)
+        return load(name, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unusable(name, where, expected, error) from error
 

@@ -59,7 +59,8 @@ class StateEncoder(nn.Module):
         self.adapter = SignAdapter(
             fields["width"], fields["hidden"], config.d_model, fields["activation"], embedding_scale(config)
         )
-        self.transformer = _without_words(AutoModelForSeq2SeqLM.from_config(config).get_encoder())
+        whole = AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=False)
+        self.transformer = _without_words(whole.get_encoder())
         self.width: int = config.d_model
 
     def forward(self, features: Tensor) -> Tensor:

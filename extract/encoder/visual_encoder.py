@@ -89,7 +89,8 @@ class VisualEncoder(PreTrainedModel):
     def __init__(self, config: VisualEncoderConfig) -> None:
         super().__init__(config)
         fields = dict(config.backbone)
-        self.backbone = AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+        described = AutoConfig.for_model(fields.pop("model_type"), **fields)
+        self.backbone = AutoModel.from_config(described, trust_remote_code=False)
         self.backbone_width = _backbone_width(self.backbone.config)
         self.temporal = TemporalModule(self.backbone_width, config.width, config.temporal)
         self.states = StateEncoder(config.states) if config.states else None

@@ -102,8 +102,8 @@ class Reader:
     def _opened(self, key: str) -> zarr.Array[Any]:
         if _quick and isinstance(self.storage, LocalStore):
             with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-                return zarr.open_array(self.storage, path=key, mode="r")
-        return zarr.open_array(self.storage, path=key, mode="r")
+                return zarr.open_array(self.storage, path=key, mode="r", zarr_format=3)
+        return zarr.open_array(self.storage, path=key, mode="r", zarr_format=3)
 
 
 # The extra `fast`: decodes three times as quickly as Zarr's own. Its threads do not live through a fork.

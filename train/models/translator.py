@@ -46,7 +46,7 @@ class SignTranslator(PreTrainedModel):
         if language_model is None:
             fields = dict(config.language_model)
             language_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
-            language_model = AutoModelForSeq2SeqLM.from_config(language_config)
+            language_model = AutoModelForSeq2SeqLM.from_config(language_config, trust_remote_code=False)
         text = language_model.config
         hidden = config.adapter_hidden or text.d_model
         if encoder is None and config.encoder:

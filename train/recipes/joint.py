@@ -42,7 +42,7 @@ def train_joint(
     Args:
         spent: what the factorised run took, in the unit of ``settings.budget``; not needed with steps or epochs.
         begin: stage 1's encoder, with ``settings.start: stage1``.
-        The others: as ``train.stage1.train_stage1``.
+        The others: as ``train.recipes.stage1.train_stage1``.
 
     Returns:
         The translator, in ``eval()``, with its encoder as ``.encoder``; and the training log.

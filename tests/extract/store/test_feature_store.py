@@ -326,6 +326,15 @@ def test_damaged_metadata_of_a_block(store, name):
     assert len(upkeep.verify(store)) == 1
 
 
+def test_an_array_in_another_format_of_zarr_is_damage(store):
+    """Format 2 knows codecs that unpickle; a store is in format 3, and nothing else is opened."""
+    array = only(Path(store.location), "blocks/two-*/features")
+    shutil.rmtree(array)
+    zarr.create_array(array, data=np.ones((5, 8), np.float16), zarr_format=2)
+    with pytest.raises(InputError, match=r"blocks/two-\w+/features: expected what was written"):
+        store.load()
+
+
 def test_changed_offsets_are_found(store):
     flip(only(Path(store.location), "blocks/one-*/offsets/c/0"))
     assert len(upkeep.verify(store)) == 1

@@ -236,6 +236,18 @@ def test_folders_that_are_no_language_model(small_mbart: Path, small_mt5: Path, 
     refused(changed(small_mbart, tmp_path / "wide", d_model=32), "weights of an encoder-decoder")
 
 
+def test_code_in_a_model_folder_is_never_run(tmp_path: Path) -> None:
+    """Not even for a person who says yes at the terminal: nobody is asked."""
+    names = {"AutoConfig": "custom.Config", "AutoModelForSeq2SeqLM": "custom.Model"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "custom", "auto_map": names}))
+    (tmp_path / "custom.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
+    code = f"from train.models.language_model import load_language_config as load; load({str(tmp_path)!r})"
+    done = subprocess.run([sys.executable, "-c", code], input="y\n" * 3, capture_output=True, text=True, timeout=100)
+    assert "custom code" in done.stderr.strip().splitlines()[-1]
+    assert "[y/N]" not in done.stdout
+    assert not (tmp_path / "ran").exists()
+
+
 def test_tokenizers_that_do_not_fit_their_model(small_mbart: Path, small_mt5: Path, tmp_path: Path) -> None:
     def mixed(name: str, model: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
         folder = Path(shutil.copytree(model, tmp_path / name, ignore=shutil.ignore_patterns("tokenizer*")))
