@@ -7,7 +7,7 @@ CONSTRAINTS ?= constraints.txt
 TORCH_INDEX ?= $(shell command -v nvidia-smi > /dev/null || echo https://download.pytorch.org/whl/cpu)
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-newest test-slow lint install browser clean
+.PHONY: demo test test-newest test-slow lint docs install browser clean
 
 demo: install
 	$(BIN)/slt demo
@@ -30,6 +30,12 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Read from the docstrings without importing them. Not a part of `install`: no test needs mkdocs.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: install
+	PIP_CONSTRAINT=$(CONSTRAINTS) $(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
@@ -46,4 +52,4 @@ browser:
 		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium chromium-driver; }
 
 clean:
-	rm -rf $(VENV) .venv-newest .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-newest site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

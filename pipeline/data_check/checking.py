@@ -171,9 +171,7 @@ def _positions(run: Run) -> tuple[int | None, list[Finding]]:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(
-            train.stage2.language_model, local_files_only=True, trust_remote_code=False
-        )
+        config = AutoConfig.from_pretrained(train.stage2.language_model, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError):
         what = f"clips compared with the positions of {train.stage2.language_model}, which is not at hand"
         return None, [Finding("note", "positions", None, 0, what)]

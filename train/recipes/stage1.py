@@ -96,7 +96,8 @@ def train_stage1(
 
     Args:
         source: the dataset's root, or packs of its frames.
-        clips, dev: readable clips of the two splits.
+        clips: readable ones of the train split.
+        dev: readable ones of the dev split.
         tokenizer: of stage 2's language model [P].
         work: for checkpoints; an interrupted run resumes from there.
         language_model: Light-T at its start: random weights [P], or pre-trained by denoising.

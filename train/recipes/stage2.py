@@ -55,11 +55,14 @@ def train_stage2(
     """Fine-tune ``language_model`` behind a new adapter.
 
     Args:
-        train_store, dev_store: features of one fingerprint.
-        clips, dev: of the two splits; see ``usable_clips.usable`` for those that are left out.
+        train_store: features of the train split.
+        dev_store: of the dev split, with the same fingerprint.
+        clips: of the train split; see ``usable_clips.usable`` for those that are left out.
+        dev: of the dev split.
         work: for checkpoints; an interrupted run resumes from there.
         views: of the train clips; each clip draws one per epoch. Dev is seen in the plain view.
-        say, callbacks: as of ``fit``; ``say`` is told what is left out, too.
+        say: as of ``fit``; it is told what is left out, too.
+        callbacks: as of ``fit``.
 
     Raises:
         InputError: the stores were made differently, too many clips cannot be used, or a feature is not finite.
