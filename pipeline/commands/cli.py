@@ -24,7 +24,7 @@ from pipeline.experiment.progress_bars import Bars
 from train.processes import process_rank
 
 ORDER = (
-    "demo", "corpus", "data", "index", "pack", "train", "extract", "translate", "score", "report", "run", "status",
+    "demo", "corpus", "index", "data", "pack", "train", "extract", "translate", "score", "report", "run", "status",
     "features", "ablate", "grounding", "trim",
 )  # fmt: skip
 """The commands in the order of use."""

@@ -436,7 +436,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 def test_help_lists_the_commands_in_the_order_of_use() -> None:
     listed = re.findall(r"^│ (\w+) {2,}", slt("--help").stdout, re.MULTILINE)
     assert listed == [
-        "demo", "corpus", "data", "index", "pack", "train", "extract", "translate", "score", "report", "run", "status",
+        "demo", "corpus", "index", "data", "pack", "train", "extract", "translate", "score", "report", "run", "status",
         "features", "ablate", "grounding", "trim",
     ]  # fmt: skip
 
