@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
 NAME = re.compile(r"`((?:extract|train|eval|pipeline)(?:\.\w+)+)[`(:=]")
-FILE = re.compile(r"`((?:extract|train|eval|pipeline|tests|benchmarks|docs)/[\w/.-]+)`")
+FILE = re.compile(r"`((?:extract|train|eval|pipeline|tests|benchmarks)/[\w/.-]+)`")
 
 
 def prose(page: Path) -> str:
