@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
-from pipeline.experiment.freshness import deciding, file_digest, model_digest
+from pipeline.experiment.freshness import deciding, model_digest
 from pipeline.experiment.model_cards import write_cards
 from pipeline.experiment.run import HELPED, Result, Run, Task
 from pipeline.experiment.torch_session import prepare_torch
@@ -24,7 +24,6 @@ def lm_inputs(run: Run) -> Mapping[str, Any]:
     return {
         "train.lm": deciding(settings),
         **({"start_from files": model_digest(settings.start_from)} if settings and settings.start_from else {}),
-        "text": file_digest(settings.text if settings else None),
         **sentences(run, settings.text if settings else None),
         "language": run.dataset.entry.language,
     }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def translate_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.stage2
     chosen = {"beams": settings.beams, "max_length": settings.max_length, "rows": list(rows(run.experiment))}
-    return {**chosen, **given_features(run)}
+    return {**chosen, **given_features(run, "test")}
 
 
 def run_translate(run: Run, task: Task) -> Result:

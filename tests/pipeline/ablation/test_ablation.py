@@ -48,7 +48,7 @@ def test_every_row_is_an_experiment(config: str, name: str, tmp_path: Path) -> N
             -1
         ].name
         known = {stage.name for stage in arm.stages}
-        assert all(set(stage.needs) <= known for stage in arm.stages)
+        assert all(set(stage.before) <= known for stage in arm.stages)
     for better, worse in ablation.claims:
         assert {ablation.row(better).name, ablation.row(worse).name} == {better, worse}
 
