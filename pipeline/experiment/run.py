@@ -18,6 +18,7 @@ from pipeline.experiment.borrowing import borrow
 from pipeline.experiment.config import Experiment, usual_scoring, write_config
 from pipeline.experiment.freshness import Record, Records, Standing, State
 from pipeline.experiment.progress_bars import Bars
+from pipeline.experiment.task import Result, Task
 from train.processes import process_count, process_rank
 
 if TYPE_CHECKING:
@@ -27,38 +28,8 @@ if TYPE_CHECKING:
     from extract.decoding.read_clip import Source
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Result:
-    """What a stage reports when it is done."""
-
-    outputs: Sequence[Path | str]
-    """Files and folders, or URLs."""
-    identity: Any
-    """Plain values that identify the outputs: another identity makes the stages that read them stale. By split, where
-    those read some only."""
-    said: str
-    """One line for people."""
-    failed: int = 0
-    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """How the work went, for machines."""
-
-
-HELPED = Result([], None, "")
-"""Of a process that computed its share of a training stage; process 0 writes what came out."""
-
 SHARED = ("lm", "stage1", "stage2", "joint", "translate")
 """Stages that several processes can share, started by ``torchrun``."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Task:
-    """What a stage is given to do its work with."""
-
-    bars: Bars
-    checkpoints: Path
-    """Folder of its own, named after the inputs: a stage that is run with other settings never resumes from it."""
-    inputs: Mapping[str, Any]
-    """All that decides its result, for the provenance."""
 
 
 def no_check(run: Run) -> None:

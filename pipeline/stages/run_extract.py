@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from extract.dataset.clip_index import SPLITS
 from pipeline.experiment.freshness import deciding
 from pipeline.experiment.progress_bars import follow
-from pipeline.experiment.run import Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import Result, Task
 
 if TYPE_CHECKING:
     pass

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from extract.dataset.clip_index import SCHEMA, SPLITS, ClipIndex
 from extract.fingerprint import file_sha256
 from pipeline.experiment.progress_bars import follow_looks
-from pipeline.experiment.run import Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import Result, Task
 
 if TYPE_CHECKING:
     pass

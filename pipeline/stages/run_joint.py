@@ -10,7 +10,8 @@ from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
 from pipeline.experiment.freshness import deciding
 from pipeline.experiment.model_cards import write_cards
-from pipeline.experiment.run import HELPED, Result, Run, Stage, Task
+from pipeline.experiment.run import Run, Stage
+from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.trained_encoder import require_as_trained
 from pipeline.experiment.training_logs import write_log

@@ -9,7 +9,8 @@ from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
 from pipeline.experiment.freshness import deciding, model_digest
 from pipeline.experiment.model_cards import write_cards
-from pipeline.experiment.run import HELPED, Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
 from pipeline.stages.language_models import documents, load_foreign, sentences

@@ -10,7 +10,8 @@ from extract.dataset.clip_index import SPLITS
 from extract.fingerprint import digest
 from extract.settings import PackSettings
 from pipeline.experiment.progress_bars import follow
-from pipeline.experiment.run import Result, Run, Stage, Task, every_split
+from pipeline.experiment.run import Run, Stage, every_split
+from pipeline.experiment.task import Result, Task
 
 
 def with_pack(stages: list[Stage], settings: PackSettings) -> list[Stage]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from extract.fingerprint import file_sha256
-from pipeline.experiment.run import HELPED, Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.stages.run_stage2 import given_features
 from pipeline.stages.table_rows import rows
