@@ -228,7 +228,7 @@ class Run:
         """
         names = [stage.name for stage in stages]
         if process_count() > 1 and only not in SHARED:
-            known = "slt train lm, visual, translate or joint, slt translate"
+            known = "slt train lm, stage1, stage2 or joint, slt translate"
             raise InputError("torchrun", expected=f"a command of one stage that can be shared: {known}",
                              found=only or "the whole pipeline",
                              remedy="Start this without torchrun, and those with it.")  # fmt: skip
