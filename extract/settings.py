@@ -13,6 +13,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
+class Execution:
+    """Marks a field that decides how a stage runs, not what comes out: it makes no result stale."""
+
+
+class Contents:
+    """Marks a field that names one file or several: what they hold decides a result, not where they lie."""
+
+
 class DataSettings(Settings):
     """Which dataset, and where it lies."""
 
@@ -74,13 +82,13 @@ class PackSettings(Settings):
     """Of JPEG, a fifth in size, and part of the feature fingerprint; null: without loss, the same features."""
     folder: str | None = None
     """Under which the packs are kept, on a disk; default: ``packs`` in the experiment's folder."""
-    block_frames: Annotated[int, Field(ge=1)] = 2048
+    block_frames: Annotated[int, Field(ge=1), Execution] = 2048
     """Most frames of a block, about: one Dask task, one HDF5 file, one commit; some 130 kB each at 256 x 256."""
-    workers: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[Annotated[int, Field(ge=1)] | None, Execution] = None
     """Processes of the local cluster; default: one per core. Other clusters are those of ``extract``."""
-    max_failure_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    max_failure_rate: Annotated[float, Field(ge=0, le=1), Execution] = 0.05
     """Share of a split's clips that may fail before the job stops with an error."""
-    retry_failed: bool = False
+    retry_failed: Annotated[bool, Execution] = False
     """Try clips again that an earlier run recorded as failures."""
 
     @field_validator("folder")
@@ -156,7 +164,7 @@ class EncoderSettings(Settings):
     backbone: str | dict[str, Any] = "microsoft/resnet-18"
     """A name or folder that ``AutoModel`` loads with its weights [P: ResNet-18, ImageNet weights], or a dict with
     ``model_type`` and that type's config fields, which starts from random weights or ``backbone_weights``."""
-    backbone_weights: str | None = None
+    backbone_weights: Annotated[str | None, Contents] = None
     """With a dict: a file of its weights, ``.safetensors`` or ``.pth``, as torchvision, timm or transformers save a
     ResNet; of other models with transformers' names."""
     temporal: tuple[TemporalLayer, ...] = (TemporalLayer(),)
@@ -227,27 +235,27 @@ class ExtractSettings(Settings):
     """What the backbone computes in: half precision (autocast) is quicker on GPUs and moves features."""
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (View(),)
     """Of each train clip, the plain one first; dev and test have that one only. Stage 2 draws one per epoch [?]."""
-    backend: Literal["auto", "torch", "onnxruntime", "ncnn"] = "auto"
+    backend: Annotated[Literal["auto", "torch", "onnxruntime", "ncnn"], Execution] = "auto"
     """Computes the backbone on a CPU: ``auto`` is ncnn for ResNets, onnxruntime for others, where they are installed
     (extra ``fast``), else torch."""
-    workers: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[Annotated[int, Field(ge=1)] | None, Execution] = None
     """Processes of the local cluster, one thread each; default: one per GPU, without GPUs one per core."""
-    scheduler: str | None = None
+    scheduler: Annotated[str | None, Execution] = None
     """Address of a running Dask scheduler, ``tcp://host:port``, whose workers do the job."""
-    cluster: ClusterSettings | None = None
+    cluster: Annotated[ClusterSettings | None, Execution] = None
     """A cluster to start instead of local processes."""
-    wait_seconds: Annotated[float, Field(gt=0)] = 300
+    wait_seconds: Annotated[float, Field(gt=0), Execution] = 300
     """How long to wait for a worker, at the start or when all have gone; longer than the queue where there is one."""
-    decode_threads: Annotated[int, Field(ge=0)] | None = None
+    decode_threads: Annotated[Annotated[int, Field(ge=0)] | None, Execution] = None
     """Of each worker, ahead of the encoder; 0 decodes in turn with it. Default: 0 on a CPU, whose core the encoder
     fills, and beside a GPU that GPU's share of the cores. On a CPU, 1 hides the waiting of a slow network disk."""
-    batch_frames: Annotated[int, Field(ge=1)] = 32
+    batch_frames: Annotated[int, Field(ge=1), Execution] = 32
     """Frames per forward pass of the backbone; frames of several clips share a batch."""
-    block_frames: Annotated[int, Field(ge=1)] = 2048
+    block_frames: Annotated[int, Field(ge=1), Execution] = 2048
     """Most sampled frames per block, about: a block is one Dask task, one writer, one commit; a kill loses it."""
-    max_failure_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    max_failure_rate: Annotated[float, Field(ge=0, le=1), Execution] = 0.05
     """Share of a split's clips that may fail before the job stops with an error."""
-    retry_failed: bool = False
+    retry_failed: Annotated[bool, Execution] = False
     """Try clips again that an earlier run recorded as failures."""
     store: str | None = None
     """Folder or URL, such as ``s3://bucket/prefix``, under which the features are kept; default: ``features`` in the

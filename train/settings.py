@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from extract.settings import Settings
+from extract.settings import Contents, Execution, Settings
 
 Positive = Annotated[int, Field(ge=1)]
 Smoothing = Annotated[float, Field(ge=0, lt=1)]
@@ -64,7 +64,7 @@ class TrainingSettings(Settings):
     """Gradients are clipped to this norm; 0: not at all."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the computation; weights are kept in fp32. Refused where the device has no such arithmetic."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, Execution] = False
     """Keep only each layer's input for the backward pass and compute the rest again: less memory, about a third more
     time, the same gradients."""
     seed: int = 0
@@ -72,18 +72,18 @@ class TrainingSettings(Settings):
     """Steps between looks at dev BLEU-4 (greedy); the best checkpoint is kept. Default: only the end counts."""
     patience: Positive | None = None
     """Looks at dev without a better BLEU-4 after which training ends early; None: never."""
-    checkpoint_every: Positive = 500
+    checkpoint_every: Annotated[Positive, Execution] = 500
     """Steps between checkpoints that an interrupted run resumes from; with ``evaluate_every``, that many."""
-    log_every: Positive = 25
+    log_every: Annotated[Positive, Execution] = 25
     """Steps between entries of the log; each checkpoint makes one too."""
-    report_to: tuple[str, ...] = ()
+    report_to: Annotated[tuple[str, ...], Execution] = ()
     """Trackers that the log goes to besides, by transformers' names: ``tensorboard`` (extra ``track``), ``wandb``,
     ``mlflow``; each must be installed."""
-    check_memory: bool = True
+    check_memory: Annotated[bool, Execution] = True
     """Refuse before the first step what the estimate says cannot fit into memory."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0), Execution] = 0
     """Processes that prepare batches; 0: the training process itself."""
-    dominance: bool = False
+    dominance: Annotated[bool, Execution] = False
     """Log the norms of gradients, parameters and updates of each part of the model, as the paper's Figure 2 does."""
 
     @model_validator(mode="after")
@@ -108,7 +108,7 @@ class WarmupSettings(TrainingSettings):
 class DenoisingSettings(TrainingSettings):
     """Denoising pre-training on plain text (mBART: text infilling and sentence permutation)."""
 
-    text: str | None = None
+    text: Annotated[str | None, Contents] = None
     """UTF-8 file, one sentence a line, an empty line between documents; None: the sentences of the train split."""
     sentences: Positive = 1
     """Consecutive sentences of a document that make up an example, at most: shuffled in the source, in order in the
@@ -147,10 +147,10 @@ class PixelSettings(TrainingSettings):
     """Pieces of a translation, at most [?]."""
     warp: WarpSettings | None = None
     """Augmentation; ``{}`` has the values of GFSLT-VLP, None only the random crop and sampling. On in the recipes."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, Execution] = False
     """Of the backbone, a ResNet, and of the language model: keep each layer's input only, and compute the rest again in
     the backward pass. The same gradients."""
-    frame_batch: Positive | None = None
+    frame_batch: Annotated[Positive | None, Execution] = None
     """Frames that the backbone computes at a time, with the same gradients, in less memory and more time
     (docs/decisions/frames-by-pieces.md); None: those of the whole batch."""
     batch_norm: Literal["batch", "running"] = "batch"
@@ -270,7 +270,7 @@ class Stage2Settings(TrainingSettings):
     trim: bool = True
     """Leave out the pieces that the train split never needs [P], of tokenizer and model; a model that is made here
     from random weights has none such."""
-    trim_text: tuple[str, ...] = ()
+    trim_text: Annotated[tuple[str, ...], Contents] = ()
     """UTF-8 files whose pieces are kept too."""
     adapter: AdapterSettings = AdapterSettings()
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
@@ -304,7 +304,7 @@ class TrainSettings(Settings):
     clips: Positive | None = None
     """How many of the train split's clips stage 1, stage 2 and the joint baseline learn from, drawn by their ids, so
     that fewer are a part of more; None: all. To see what more data would bring."""
-    threads: Positive | None = None
+    threads: Annotated[Positive | None, Execution] = None
     """Torch threads of the training process; default: torch's own choice."""
 
     @model_validator(mode="after")

@@ -9,7 +9,6 @@ import numpy as np
 from extract.dataset.clip_index import Clip
 from extract.decoding.read_clip import Source, read_clip
 from extract.errors import ClipError
-from extract.settings import FrameSettings
 from extract.store.feature_store import Features
 from train.models.translator import SignTranslator
 
@@ -18,7 +17,6 @@ def encode_clips(
     model: SignTranslator,
     source: Source,
     clips: Sequence[Clip],
-    frames: FrameSettings,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> tuple[Features, list[str]]:
     """Sign-wise features of the clips in float32, one clip at a time.
@@ -37,7 +35,7 @@ def encode_clips(
     failed: list[str] = []
     for number, clip in enumerate(clips, start=1):
         try:
-            found[clip.id] = encoder.encode_prepared(read_clip(source, clip, frames))
+            found[clip.id] = encoder.encode_prepared(read_clip(source, clip, encoder.config.frame_settings))
         except ClipError:
             failed.append(clip.id)
         if on_clip:

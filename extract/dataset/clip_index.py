@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -121,6 +122,13 @@ class ClipIndex:
         for batch in self._batches(["split"], mixed):
             total += pc.sum(pc.equal(batch["split"], self.split)).as_py() or 0
         return total
+
+    def digest(self) -> str:
+        """SHA-256 of its clips in their order: of a split, the same whatever the other splits hold."""
+        total = hashlib.sha256()
+        for clip in self:
+            total.update(json.dumps([getattr(clip, name) for name in _COLUMNS]).encode() + b"\n")
+        return total.hexdigest()
 
     def _batches(self, columns: list[str], groups: Iterable[int]) -> Iterator[pa.RecordBatch]:
         """

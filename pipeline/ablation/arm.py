@@ -11,7 +11,7 @@ from extract.fingerprint import digest
 from pipeline.ablation.tables import Row, Table
 from pipeline.experiment.borrowing import lent
 from pipeline.experiment.config import Experiment, changed
-from pipeline.experiment.freshness import Record, State, deciding, file_digest, model_digest
+from pipeline.experiment.freshness import Record, State, deciding, model_digest
 from pipeline.experiment.run import Run, Stage
 from pipeline.stages.run_joint import FACTORISED
 from pipeline.stages.stage_list import stages
@@ -79,16 +79,12 @@ def arms(
 
 def identity(experiment: Experiment) -> str:
     """Digest of every setting that decides the result, the same wherever the data lie and the results go."""
-    train, named = experiment.train, experiment.encoder
-    warm_start = train.stage1.warm_start
-    texts = [train.lm.text if train.lm else None, warm_start.text if warm_start else None, *train.stage2.trim_text]
-    files = [file_digest(path) for path in (*texts, named.backbone_weights)]
-    models = [model_digest(name) for name in (named.backbone, train.stage2.language_model)]
+    models = [model_digest(name) for name in (experiment.encoder.backbone, experiment.train.stage2.language_model)]
     settings = deciding(experiment)
     del settings["name"], settings["report"]
     for section, name in PLACES:
         settings[section].pop(name)
-    return digest([settings, files, models])
+    return digest([settings, models])
 
 
 def seeded(experiment: Experiment, seed: int) -> Experiment:
@@ -117,7 +113,7 @@ def planned(listed: Iterable[Arm]) -> list[tuple[Arm, list[str], list[str]]]:
         for stage in arm.stages:
             own = stage.inputs(arm.run)
             told = {name: value for name, value in own.items() if name != "budget"}
-            keys[stage.name] = digest([stage.name, told, [keys[need] for need in stage.needs]])
+            keys[stage.name] = digest([stage.name, told, [keys[name] for name in stage.before]])
             record = _there(arm, stage, own, records, states[stage.name])
             if record is not None:
                 records[stage.name] = record
@@ -131,16 +127,16 @@ def _there(arm: Arm, stage: Stage, own: Mapping[str, Any], before: Mapping[str, 
     """The record of a stage that is done, here or in an arm that lends it."""
     if state == "done":
         return arm.run.records.read(stage.name)
-    if arm.run.lenders is None or any(need not in before for need in stage.needs):
+    if arm.run.lenders is None or any(name not in before for name in stage.before):
         return None
-    found = lent(stage.name, {**own, **{need: before[need].result for need in stage.needs}}, arm.run.lenders)
+    found = lent(stage.name, {**own, **stage.results(before)}, arm.run.lenders)
     return found[1] if found else None
 
 
 def _with_needs(listed: Sequence[Stage], wanted: set[str]) -> list[Stage]:
     for stage in reversed(listed):
         if stage.name in wanted:
-            wanted = wanted | set(stage.needs)
+            wanted = wanted | set(stage.before)
     return [stage for stage in listed if stage.name in wanted]
 
 

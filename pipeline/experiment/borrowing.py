@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from extract.atomic_write import replacing
+from extract.atomic_write import replacing, write_atomic
 from pipeline.experiment.freshness import Record, Records
 
 
@@ -15,7 +15,7 @@ def borrow(records: Records, stage: str, inputs: Any, lenders: Path) -> Path | N
     """Make a stage done with the result of the first experiment whose inputs are the same.
 
     Files are linked where the disk can, so that they take no room twice; every writer here replaces files and changes
-    none, so neither experiment can spoil the other's. Logs are copied.
+    none, so neither experiment can spoil the other's. Logs are copied, and the config that it was made with.
 
     Args:
         records: of the experiment that needs the result.
@@ -36,6 +36,8 @@ def borrow(records: Records, stage: str, inputs: Any, lenders: Path) -> Path | N
     for log in (folder / "logs").glob(f"{stage}.*"):
         (records.folder / "logs").mkdir(exist_ok=True)
         shutil.copy2(log, records.folder / "logs" / log.name)
+    if (made_with := Records(folder).config(stage)).is_file():
+        write_atomic(records.config(stage), made_with.read_bytes())
     records.write(stage, record)
     return folder
 

@@ -73,8 +73,10 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Experiment
 
 
 def write_config(experiment: Experiment, path: Path) -> None:
-    """The resolved config, every default filled in, beside the outputs."""
-    write_atomic(path, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    """The resolved config, every default filled in, beside the outputs; one that says the same is left alone."""
+    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, text)
 
 
 def _find(config: str | Path) -> Path:

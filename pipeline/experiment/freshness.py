@@ -7,42 +7,35 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from extract.atomic_write import write_atomic
 from extract.fingerprint import digest, file_sha256
-from extract.settings import Settings
+from extract.settings import Contents, Execution, Settings
 
-EXECUTION = frozenset(
-    {
-        "workers",
-        "scheduler",
-        "cluster",
-        "wait_seconds",
-        "threads",
-        "checkpoint_every",
-        "check_memory",
-        "log_every",
-        "report_to",
-        "batch_frames",
-        "block_frames",
-        "max_failure_rate",
-        "retry_failed",
-        "backend",
-        "decode_threads",
-        "text",
-        "backbone_weights",
-        "dominance",
-        "frame_batch",
-        "gradient_checkpointing",
-        "trim_text",
-    }
-)
-"""Settings that decide how a stage runs, not what comes out; of a file, the contents decide, not its path."""
+SCHEMA = 2
+"""Of records: since 2, a stage whose result has parts names them by split."""
+
+RENAMED = {"stage1": "visual", "stage2": "finetune"}
+"""Stages under the names that their records had before version 0.2."""
+
+OLD = "made by a version before 0.2"
 
 _END_BYTES = 2**20
 
+_MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.model", "vocab.txt", "merges.txt")
+"""Weights, configs and tokenizers; a model's card or its pictures decide nothing."""
+
 State = Literal["done", "stale", "missing"]
+
+
+class Standing(NamedTuple):
+    """Whether a stage is up to date."""
+
+    state: State
+    why: str
+    changed: Sequence[str] = ()
+    """Names of the inputs that are others than those it was made with."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,13 +45,18 @@ class Record:
     inputs: dict[str, Any]
     """Named inputs: the settings that decide the result, and the results of the stages before."""
     result: Any
-    """What identifies the outputs: digests, fingerprints."""
+    """What identifies the outputs: digests, fingerprints. By split, where the stages after it read only some."""
     outputs: list[str]
     """Files and folders, relative to the experiment's folder where they lie in it; of a feature store also a URL."""
     failed: int = 0
     """Clips that failed."""
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
     """How the work went: counts, rates. They decide nothing."""
+    schema: int = SCHEMA
+
+    def part(self, name: str) -> Any:
+        """A part of the result; the whole of one that has none, or where no part is named."""
+        return self.result.get(name) if name and isinstance(self.result, Mapping) else self.result
 
 
 class Records:
@@ -70,7 +68,7 @@ class Records:
     def read(self, stage: str) -> Record | None:
         path = self._path(stage)
         try:
-            return Record(**json.loads(path.read_text(encoding="utf-8")))
+            return Record(**{"schema": 1, **json.loads(path.read_text(encoding="utf-8"))})
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None  # absent or not whole: the stage runs again, which is always safe
 
@@ -79,19 +77,27 @@ class Records:
 
     def forget(self, stage: str) -> None:
         self._path(stage).unlink(missing_ok=True)
+        self.config(stage).unlink(missing_ok=True)
 
-    def state(self, stage: str, inputs: Mapping[str, Any]) -> tuple[State, str]:
+    def config(self, stage: str) -> Path:
+        """Where the resolved config lies that a stage's result was made with."""
+        return self.folder / "configs" / f"{stage}.yaml"
+
+    def state(self, stage: str, inputs: Mapping[str, Any]) -> Standing:
         """Whether a stage is up to date with its inputs, and why not."""
         record = self.read(stage)
         if record is None:
-            return "missing", "not run yet"
+            old = stage in RENAMED and self._path(RENAMED[stage]).is_file()
+            return Standing("stale", OLD) if old else Standing("missing", "not run yet")
+        if record.schema < SCHEMA:
+            return Standing("stale", OLD)
         changed = sorted(
             name for name in {*record.inputs, *inputs} if digest(record.inputs.get(name)) != digest(inputs.get(name))
         )
         if changed:
-            return "stale", f"changed: {', '.join(changed)}"
+            return Standing("stale", f"changed: {', '.join(changed)}", changed)
         gone = [name for name in record.outputs if not _exists(self.located(name))]
-        return ("stale", f"gone: {gone[0]}") if gone else ("done", "")
+        return Standing("stale", f"gone: {gone[0]}") if gone else Standing("done", "")
 
     def named(self, output: Path | str) -> str:
         """How a record names an output: relative to the folder, absolute where it lies elsewhere, or a URL."""
@@ -123,32 +129,43 @@ def file_digest(text: str | None) -> str | None:
 
 
 def model_digest(named: str | Mapping[str, Any]) -> str | None:
-    """Of a model folder's files; None for a hub's name, which stands for itself, and for a dict of settings.
+    """Of a folder's weights, configs and tokenizer; None for a hub's name, which stands for itself, and for a dict of
+    settings.
 
     Sizes and both ends of each file: reading the gigabytes of a large model would take longer than ``slt status`` may.
     """
     if not isinstance(named, str) or not Path(named).is_dir() or named == "lm":
         return None
     found = []
-    for path in sorted(Path(named).rglob("*")):
-        if path.is_file():
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                ends = hashlib.sha256(file.read(_END_BYTES))
-                file.seek(max(0, size - _END_BYTES))
-                ends.update(file.read())
-            found.append([path.relative_to(named).as_posix(), size, ends.hexdigest()])
+    for path in sorted(path for pattern in _MODEL_FILES for path in Path(named).glob(pattern)):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            ends = hashlib.sha256(file.read(_END_BYTES))
+            file.seek(max(0, size - _END_BYTES))
+            ends.update(file.read())
+        found.append([path.name, size, ends.hexdigest()])
     return digest(found)
 
 
 def deciding(settings: Settings | None) -> Any:
-    """The settings that decide a result, as plain values."""
-    return _without(settings.model_dump(mode="json"), EXECUTION) if settings is not None else None
+    """The settings that decide a result, as plain values, by the marks at their fields: without those that say how a
+    stage runs, and of those that name files, the digests of what these hold."""
+    return _marked(settings, settings.model_dump(mode="json")) if settings is not None else None
 
 
-def _without(value: Any, names: frozenset[str]) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without(item, names) for key, item in value.items() if key not in names}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_without(item, names) for item in value]
-    return value
+def _marked(value: Any, plain: Any) -> Any:
+    """The deciding part of a model, or of a tuple of models, whose plain value is ``plain``; of others, all of it."""
+    if isinstance(value, tuple):
+        return [_marked(*pair) for pair in zip(value, plain, strict=True)]
+    if not isinstance(value, Settings):
+        return plain
+    fields = {name: field.metadata for name, field in type(value).model_fields.items()}
+    return {
+        name: _held(plain[name]) if Contents in marks else _marked(getattr(value, name), plain[name])
+        for name, marks in fields.items()
+        if Execution not in marks
+    }
+
+
+def _held(named: str | list[str] | None) -> Any:
+    return [file_digest(name) for name in named] if isinstance(named, list) else file_digest(named)

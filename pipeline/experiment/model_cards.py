@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.experiment.run import Run
 
+STAGE_OF = {"encoder": "stage1", "stage1": "stage1", "stage2": "stage2", "joint": "joint", "lm": "lm"}
+"""Stage that made a directory."""
+SECTIONS_OF = {"stage1": ("frames", "encoder"), "joint": ("frames", "encoder"), "stage2": (), "lm": ()}
+"""Sections of the config that a stage's recipe has besides its own."""
 ROWS_OF = {
     "encoder": ("stage1", "stage2"),
     "stage1": ("stage1",),
@@ -28,7 +32,7 @@ def write_cards(run: Run, *folders: Path, scores: Mapping[str, Mapping[str, Any]
     from extract.dataset.clip_index import SPLITS
     from train.model_card import write_card
 
-    entry, experiment = run.dataset.entry, run.experiment
+    entry = run.dataset.entry
     data = {
         "dataset": run.dataset.name,
         "language": entry.language,
@@ -36,26 +40,17 @@ def write_cards(run: Run, *folders: Path, scores: Mapping[str, Mapping[str, Any]
         "licence": entry.licence,
         "source": entry.source,
     }
-    train = experiment.train
-    if train.clips is not None:
-        data["learnt from"] = f"{min(train.clips, len(run.split('train')))} of the train clips"
-    pixels = {"frames": experiment.frames, "encoder": experiment.encoder}
-    recipes: dict[str, dict[str, Any]] = {
-        "encoder": {**pixels, "stage1": train.stage1},
-        "stage1": {**pixels, "stage1": train.stage1},
-        "stage2": {"stage2": train.stage2},
-        "joint": {**pixels, "joint": train.joint},
-        "lm": {"lm": train.lm},
-    }
     for folder in folders:
+        stage = STAGE_OF[folder.name]
+        config = run.made_with(stage)
+        clips = config["train"]["clips"]
+        learnt = {"learnt from": f"{min(clips, len(run.split('train')))} of the train clips"} if clips else {}
         told = {row: scores[row] for row in ROWS_OF[folder.name] if row in scores} if scores else None
-        recipe = {
-            part: settings.model_dump(mode="json", exclude={"text"})
-            for part, settings in recipes[folder.name].items()
-            if settings is not None
-        }
+        recipe = {section: config[section] for section in SECTIONS_OF[stage]}
+        if (own := config["train"][stage]) is not None:
+            recipe[stage] = own
         _without_paths(recipe)
-        write_card(folder, name=experiment.name, data=data, recipe=recipe, scores=told)
+        write_card(folder, name=config["name"], data={**data, **learnt}, recipe=recipe, scores=told)
 
 
 def rewrite_cards(run: Run, scores: Mapping[str, Mapping[str, Any]]) -> None:

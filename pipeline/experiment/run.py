@@ -10,12 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from extract.errors import InputError, suggestion
 from extract.fingerprint import digest
 from pipeline.experiment.borrowing import borrow
 from pipeline.experiment.config import Experiment, usual_scoring, write_config
-from pipeline.experiment.freshness import Record, Records, State
+from pipeline.experiment.freshness import Record, Records, Standing, State
 from pipeline.experiment.progress_bars import Bars
+from pipeline.experiment.task import Result, Task
 from train.processes import process_count, process_rank
 
 if TYPE_CHECKING:
@@ -25,37 +28,12 @@ if TYPE_CHECKING:
     from extract.decoding.read_clip import Source
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Result:
-    """What a stage reports when it is done."""
-
-    outputs: Sequence[Path | str]
-    """Files and folders, or URLs."""
-    identity: Any
-    """Plain values that identify the outputs: another identity makes the stages that read them stale."""
-    said: str
-    """One line for people."""
-    failed: int = 0
-    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """How the work went, for machines."""
-
-
-HELPED = Result([], None, "")
-"""Of a process that computed its share of a training stage; process 0 writes what came out."""
-
 SHARED = ("lm", "stage1", "stage2", "joint", "translate")
 """Stages that several processes can share, started by ``torchrun``."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Task:
-    """What a stage is given to do its work with."""
-
-    bars: Bars
-    checkpoints: Path
-    """Folder of its own, named after the inputs: a stage that is run with other settings never resumes from it."""
-    inputs: Mapping[str, Any]
-    """All that decides its result, for the provenance."""
+def no_check(run: Run) -> None:
+    """Of a stage that any config fits."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,9 +43,29 @@ class Stage:
     name: str
     about: str
     needs: tuple[str, ...]
+    """What it reads: results of stages before, by the stage's name, or of one split only, such as ``index:train``."""
     inputs: Callable[[Run], Mapping[str, Any]]
-    """Settings and outside files that decide the result, by name."""
+    """Settings and outside files that decide the result, by name. One named with a split, such as
+    ``annotations:test``, decides no other split's part of the result."""
     work: Callable[[Run, Task], Result]
+    check: Callable[[Run], None] = no_check
+    """Refuses a config that does not fit what is there, before anything is written."""
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """Names of the stages that it reads."""
+        return tuple(dict.fromkeys(need.partition(":")[0] for need in self.needs))
+
+    def results(self, records: Mapping[str, Record | None]) -> dict[str, Any]:
+        """What it reads of the results of the stages before, by its needs."""
+        read = {need: need.partition(":") for need in self.needs}
+        found = {need: (records[name], part) for need, (name, _, part) in read.items()}
+        return {need: record.part(part) if record else None for need, (record, part) in found.items()}
+
+
+def every_split(stage: str) -> tuple[str, ...]:
+    """Needs: every split's part of a stage's result."""
+    return tuple(f"{stage}:{split}" for split in ("train", "dev", "test"))
 
 
 class Run:
@@ -177,21 +175,36 @@ class Run:
         chosen = set(sorted((clip.id for clip in sound), key=digest)[:number])
         return [clip for clip in sound if clip.id in chosen]
 
+    def made_with(self, stage: str) -> dict[str, Any]:
+        """The resolved config that a stage's result was made with, as plain values; the experiment's own, where it is
+        not made yet, or by a version that kept none."""
+        path = self.records.config(stage)
+        if path.is_file():
+            config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return config
+        return self.experiment.model_dump(mode="json")
+
     def inputs(self, stage: Stage) -> dict[str, Any]:
         """What decides a stage's result: settings, outside files, and the results of the stages before."""
-        before = {need: self.records.read(need) for need in stage.needs}
-        return {**stage.inputs(self), **{name: record.result if record else None for name, record in before.items()}}
+        return {**stage.inputs(self), **stage.results({name: self.records.read(name) for name in stage.before})}
 
     def states(self, stages: Sequence[Stage]) -> Iterator[tuple[Stage, State, str]]:
-        """State of each stage; one that reads a stage that is not done is stale or missing itself."""
-        undone: set[str] = set()
+        """State of each stage; one that reads what is not done is stale or missing itself."""
+        undone: dict[str, set[str]] = {}  # stage to the splits of its result that may become others; "": all of them
+
+        def waits(need: str) -> bool:
+            name, _, split = need.partition(":")
+            return name in undone and (not split or bool(undone[name] & {"", split}))
+
         for stage in stages:
-            state, why = self._state(stage)
-            waiting = [need for need in stage.needs if need in undone]
-            if state == "done" and waiting:
-                state, why = "stale", f"reads {', '.join(waiting)}"
-            if state != "done":
-                undone.add(stage.name)
+            state, why, changed = self._state(stage)
+            new = [*changed, *filter(waits, stage.needs)]
+            if state != "done" and not changed:
+                new.append("")
+            elif state == "done" and new:
+                state, why = "stale", f"reads {', '.join(new)}"
+            if new:
+                undone[stage.name] = {name.partition(":")[2] for name in new}
             yield stage, state, why
 
     def execute(
@@ -224,10 +237,18 @@ class Run:
         first = names.index(only or start or names[0])
         failed = 0
         for stage in stages[:first]:
-            failed += self._taken_as_it_is(stage, start, bars, needed=only is None or stage.name in stages[first].needs)
+            needed = only is None or stage.name in stages[first].before
+            failed += self._taken_as_it_is(stage, start, bars, needed)
         for stage in stages[first : first + 1 if only else None]:
-            failed += self._run_if_needed(stage, bars, force or stage.name == start)
+            failed += self._run_if_needed(stage, bars, force or stage.name == start, whole=only is None)
+        if only is None:
+            self._write_config(self.folder / "config.yaml")  # of all that is there, even where nothing had to run
         return failed
+
+    def _write_config(self, path: Path) -> None:
+        """The config with its scoring resolved, where it does not stand there already."""
+        if process_rank() == 0:
+            write_config(self.experiment.model_copy(update={"score": self.scoring}), path)
 
     def _taken_as_it_is(self, stage: Stage, start: str | None, bars: Bars, needed: bool) -> int:
         record = self.records.read(stage.name)
@@ -236,36 +257,36 @@ class Run:
                 raise InputError(f"--from, stage {stage.name}", expected=f"its result in {self.folder}", found="none",
                                  remedy="Leave --from away.")  # fmt: skip
             return 0
-        state, why = self._state(stage)
+        state, why, _ = self._state(stage)
         if state == "stale" and needed:
             bars.say(f"[yellow]{stage.name} is stale ({why}); its result is used as it is[/yellow]")
         return record.failed
 
-    def _state(self, stage: Stage) -> tuple[State, str]:
+    def _state(self, stage: Stage) -> Standing:
         """State of one stage by itself. Where its inputs are not at hand, a machine without the videos say, or an
         object store cannot be reached, what it left counts as done."""
         try:
             return self.records.state(stage.name, self.inputs(stage))
         except InputError as error:
             if self.records.read(stage.name) is None:
-                return "missing", "not run yet"
-            return "done", f"not here to compare: {error.where}"
+                return Standing("missing", "not run yet")
+            return Standing("done", f"not here to compare: {error.where}")
 
-    def _run_if_needed(self, stage: Stage, bars: Bars, force: bool) -> int:
+    def _run_if_needed(self, stage: Stage, bars: Bars, force: bool, whole: bool) -> int:
         """Clips that failed, now or when the stage ran."""
-        state, why = self._state(stage)
+        stage.check(self)
+        state, why, _ = self._state(stage)
         if state == "done" and not force:
             bars.say(f"[dim]{stage.name}: up to date[/dim]" + (f" [dim]({why})[/dim]" if why else ""))
             record = self.records.read(stage.name)
             return record.failed if record else 0
-        for need in stage.needs:
-            if self.records.read(need) is None:
-                raise InputError(f"stage {stage.name}", expected=f"the result of {need}", found="none",
-                                 remedy=f"Run `slt run` or the stage {need} first.")  # fmt: skip
+        for name in stage.before:
+            if self.records.read(name) is None:
+                raise InputError(f"stage {stage.name}", expected=f"the result of {name}", found="none",
+                                 remedy=f"Run `slt run` or the stage {name} first.")  # fmt: skip
         inputs = self.inputs(stage)
-        if process_rank() == 0:
-            resolved = self.experiment.model_copy(update={"score": self.scoring})
-            write_config(resolved, self.folder / "config.yaml")
+        if whole or not (self.folder / "config.yaml").exists():
+            self._write_config(self.folder / "config.yaml")
         if self.lenders and not force and (lender := borrow(self.records, stage.name, inputs, self.lenders)):
             bars.say(f"[dim]{stage.name}: as in {lender}[/dim]")
             record = self.records.read(stage.name)
@@ -279,6 +300,7 @@ class Run:
         self.records.forget(stage.name)  # while the outputs change, no record vouches for them
         result = stage.work(self, Task(bars, checkpoints, inputs))
         outputs = [self.records.named(output) for output in result.outputs]
+        self._write_config(self.records.config(stage.name))
         self.records.write(stage.name, Record(inputs, result.identity, outputs, result.failed, result.figures))
         for old in (self.folder / "work").glob(f"{stage.name}-*"):  # of abandoned settings too
             shutil.rmtree(old, ignore_errors=True)

@@ -13,6 +13,7 @@ from eval.report.gallery import Strip
 from eval.settings import ReportSettings
 from extract.decoding.read_clip import read_clip
 from extract.errors import ClipError, InputError
+from pipeline.experiment.trained_encoder import trained_frames
 
 if TYPE_CHECKING:
     from extract.dataset.clip_index import Clip
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def read_strips(run: Run, clips: Sequence[Clip], settings: ReportSettings) -> Iterator[tuple[str, Strip]]:
     """Clip ids and their strips; of a clip that cannot be read there is none, nor of any where the videos are not."""
-    frames = run.experiment.frames
+    frames = trained_frames(run.folder / "encoder") or run.experiment.frames
     try:
         pixels = run.pixels()
         for clip in clips:

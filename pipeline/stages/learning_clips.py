@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extract.errors import InputError
-from pipeline.experiment.freshness import deciding, file_digest, model_digest
+from pipeline.experiment.freshness import deciding, model_digest
 from pipeline.experiment.progress_bars import Bars
 from pipeline.experiment.run import Run
 
@@ -23,7 +23,6 @@ def pixel_inputs(run: Run) -> dict[str, Any]:
         "frames": deciding(run.experiment.frames),
         "encoder": deciding(encoder),
         "encoder.backbone": model_digest(encoder.backbone),
-        "encoder.backbone_weights": file_digest(encoder.backbone_weights),
     }
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from extract.dataset.clip_index import SPLITS
 from pipeline.experiment.freshness import deciding
 from pipeline.experiment.progress_bars import follow
-from pipeline.experiment.run import Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import Result, Task
 
 if TYPE_CHECKING:
     pass
@@ -35,7 +36,7 @@ def run_extract(run: Run, task: Task) -> Result:
     name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features, settings.compute, quality))
     places = {split: run.place(name, split) for split in SPLITS}
     figures: dict[str, Any] = {}
-    found: dict[str, str] = {}
+    identity: dict[str, Any] = {}
     present, failed, clips, seconds = 0, 0, 0, 0.0
     with open_cluster(settings, lambda line: task.bars.say(f"  [yellow]{line}[/yellow]")) as client:
         if page := dashboard(client):
@@ -47,7 +48,8 @@ def run_extract(run: Run, task: Task) -> Result:
                 summary = extract_split(
                     wanted, len(wanted), pixels, encoder, places[split], chosen, client, follow(tick)
                 )
-            held, found[split] = summary_of(FeatureStore.open(places[split]), {view.name for view in chosen.views})
+            held, clips_of = summary_of(FeatureStore.open(places[split]), {view.name for view in chosen.views})
+            identity[split] = {"fingerprint": name, "clips": clips_of}
             present += held
             figures[split] = summary.figures()
             failed += run.failures(split, summary.failed)
@@ -59,7 +61,6 @@ def run_extract(run: Run, task: Task) -> Result:
             if summary.failed:
                 kinds = ", ".join(f"{kind} {n}" for kind, n in summary.failed.items())
                 task.bars.say(f"  [yellow]{split}: clips without features: {kinds}[/yellow]")
-    identity = {"fingerprint": name, "clips": found}
     rate = f", {clips / seconds:.0f} clips/s" if clips else ""
     said = f"{present} clips in {str(places['train']).rpartition('/')[0]} ({clips} new{rate})"
     return Result(list(places.values()), identity, said, failed, figures)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from extract.dataset.clip_index import SCHEMA
+from extract.dataset.clip_index import SCHEMA, SPLITS, ClipIndex
 from extract.fingerprint import file_sha256
 from pipeline.experiment.progress_bars import follow_looks
-from pipeline.experiment.run import Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import Result, Task
 
 if TYPE_CHECKING:
     pass
@@ -18,14 +19,14 @@ def index_inputs(run: Run) -> Mapping[str, Any]:
     from extract.dataset.adapters import dataset_adapter
 
     entry, adapter = run.dataset.entry, dataset_adapter(run.dataset)
-    files = dict.fromkeys(path for split in entry.splits for path in adapter.annotation_files(split))
+    files = {split: adapter.annotation_files(split) for split in entry.splits}
     unread = {} if run.experiment.data.features is None else {"frames": "not looked at"}
     return {
         **unread,
         "dataset": run.dataset.about(),
         "schema": SCHEMA.metadata[b"schema"].decode(),
         "decoder": run.experiment.frames.decoder,
-        "annotations": [file_sha256(path) for path in files if path.is_file()],
+        **{f"annotations:{split}": [file_sha256(path) for path in of if path.is_file()] for split, of in files.items()},
     }
 
 
@@ -63,4 +64,5 @@ def run_index(run: Run, task: Task) -> Result:
     if remarks := summary(read_remarks(listed)):
         parts.append(f"[yellow]{'; '.join(remarks)}: see {listed}[/yellow]")
     outputs = [run.index, *([listed] if listed.is_file() else [])]
-    return Result(outputs, file_sha256(run.index), f"clips: {', '.join(parts)}", failed)
+    identity = {split: ClipIndex(run.index, split).digest() for split in SPLITS}
+    return Result(outputs, identity, f"clips: {', '.join(parts)}", failed)

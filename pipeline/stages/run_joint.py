@@ -10,8 +10,10 @@ from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
 from pipeline.experiment.freshness import deciding
 from pipeline.experiment.model_cards import write_cards
-from pipeline.experiment.run import HELPED, Result, Run, Stage, Task
+from pipeline.experiment.run import Run, Stage
+from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
+from pipeline.experiment.trained_encoder import require_as_trained
 from pipeline.experiment.training_logs import write_log
 from pipeline.stages.language_models import language_model_inputs, start_of_stage_2
 from pipeline.stages.learning_clips import pixel_inputs, readable
@@ -27,11 +29,12 @@ def with_joint(stages: list[Stage], own: tuple[str, ...], settings: JointSetting
     Args:
         own: the stage before that makes the language model or trims it.
     """
-    before = ("index", *own, *(("stage1",) if settings.start == "stage1" else ()))
+    before = ("index:train", "index:dev", *own, *(("stage1",) if settings.start == "stage1" else ()))
     joint = [
-        Stage("joint", "the baseline: all parts learn together from pixels", before, joint_inputs, run_joint),
-        Stage("joint_test", "the test split, by the joint baseline from pixels", ("index", "joint"),
-              _translate_inputs, run_joint_test),
+        Stage("joint", "the baseline: all parts learn together from pixels", before, joint_inputs, run_joint,
+              _check_start),
+        Stage("joint_test", "the test split, by the joint baseline from pixels", ("index:test", "joint"),
+              _translate_inputs, run_joint_test, lambda run: require_as_trained(run, "joint", "joint")),
     ]  # fmt: skip
     listed = [
         dataclasses.replace(stage, needs=(*stage.needs, "joint_test")) if stage.name in ("score", "report") else stage
@@ -49,6 +52,12 @@ def joint_inputs(run: Run) -> Mapping[str, Any]:
         "train.clips": run.experiment.train.clips,
         "budget": _spent(run),
     }
+
+
+def _check_start(run: Run) -> None:
+    settings = run.experiment.train.joint
+    if settings is not None and settings.start == "stage1":
+        require_as_trained(run)
 
 
 def run_joint(run: Run, task: Task) -> Result:
@@ -103,7 +112,7 @@ def run_joint_test(run: Run, task: Task) -> Result:
     model = load_sign_translator(run.folder / "joint")
     tokenizer = load_tokenizer(run.folder / "joint", run.dataset.entry.language)
     with task.bars.bar("joint: encoding", "clips") as tick:
-        features, failed = encode_clips(model, pixels, clips, run.experiment.frames, tick)
+        features, failed = encode_clips(model, pixels, clips, tick)
     with task.bars.bar("joint", "clips") as tick:
         predictions = translate_clips(model, tokenizer, features, clips, on_clip=tick, **_translate_inputs(run))
     path = write_predictions(run.folder / "predictions" / "joint.jsonl", predictions)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
-from pipeline.experiment.freshness import deciding, file_digest, model_digest
+from pipeline.experiment.freshness import deciding, model_digest
 from pipeline.experiment.model_cards import write_cards
-from pipeline.experiment.run import HELPED, Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
 from pipeline.stages.language_models import documents, load_foreign, sentences
@@ -24,7 +25,6 @@ def lm_inputs(run: Run) -> Mapping[str, Any]:
     return {
         "train.lm": deciding(settings),
         **({"start_from files": model_digest(settings.start_from)} if settings and settings.start_from else {}),
-        "text": file_digest(settings.text if settings else None),
         **sentences(run, settings.text if settings else None),
         "language": run.dataset.entry.language,
     }

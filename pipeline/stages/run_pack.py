@@ -10,7 +10,8 @@ from extract.dataset.clip_index import SPLITS
 from extract.fingerprint import digest
 from extract.settings import PackSettings
 from pipeline.experiment.progress_bars import follow
-from pipeline.experiment.run import Result, Run, Stage, Task
+from pipeline.experiment.run import Run, Stage, every_split
+from pipeline.experiment.task import Result, Task
 
 
 def with_pack(stages: list[Stage], settings: PackSettings) -> list[Stage]:
@@ -19,11 +20,17 @@ def with_pack(stages: list[Stage], settings: PackSettings) -> list[Stage]:
         ("extract", "joint_test") if settings.frames == "sampled" else ("stage1", "extract", "joint", "joint_test")
     )
     listed = [
-        dataclasses.replace(stage, needs=(*stage.needs, "pack")) if stage.name in readers else stage for stage in stages
+        dataclasses.replace(stage, needs=(*stage.needs, *_packs_of(stage))) if stage.name in readers else stage
+        for stage in stages
     ]
     place = [stage.name for stage in listed].index("stage1")
-    pack = Stage("pack", "the frames of each split, in a few HDF5 files", ("index",), pack_inputs, run_pack)
+    pack = Stage("pack", "the frames of each split, in a few HDF5 files", every_split("index"), pack_inputs, run_pack)
     return [*listed[:place], pack, *listed[place:]]
+
+
+def _packs_of(stage: Stage) -> list[str]:
+    """The packs of the splits whose clips a stage reads."""
+    return [f"pack:{split}" for split in SPLITS if f"index:{split}" in stage.needs]
 
 
 def pack_inputs(run: Run) -> Mapping[str, Any]:
@@ -41,7 +48,7 @@ def run_pack(run: Run, task: Task) -> Result:
     settings, root = run.experiment.pack, run.dataset.root
     places = {split: run.packs / split for split in SPLITS}
     figures: dict[str, Any] = {}
-    unreadable: dict[str, list[str]] = {}
+    identity: dict[str, Any] = {}
     failed, packed, present, size = 0, 0, 0, 0
     cluster = run.experiment.extract.model_copy(update={"workers": settings.workers or CPU_COUNT})
     with open_cluster(cluster, lambda line: task.bars.say(f"  [yellow]{line}[/yellow]")) as client:
@@ -55,14 +62,14 @@ def run_pack(run: Run, task: Task) -> Result:
             stored = sum(commit.stored_bytes for commit in pack.commits())
             known = {clip.id for clip in clips if clip.problem is not None}
             figures[split] = {**summary.figures(), "bytes": stored}
-            unreadable[split] = sorted(pack.failures().keys() - known)
+            identity[split] = _identity(settings, sorted(pack.failures().keys() - known))
             failed += run.failures(split, summary.failed)
             packed, present, size = packed + summary.extracted, present + len(pack.lengths()), size + stored
             if summary.failed:
                 kinds = ", ".join(f"{kind} {n}" for kind, n in summary.failed.items())
                 task.bars.say(f"  [yellow]{split}: clips that cannot be packed: {kinds}[/yellow]")
     said = f"{present} clips in {run.packs} ({packed} new, {size / 1e6:.0f} MB)"
-    return Result(list(places.values()), _identity(settings, unreadable), said, failed, figures)
+    return Result(list(places.values()), identity, said, failed, figures)
 
 
 def verify_packs(run: Run) -> list[str]:
@@ -76,8 +83,8 @@ def verify_packs(run: Run) -> list[str]:
     return [problem for split in SPLITS for problem in FramePack.open(run.packs / split).verify()]
 
 
-def _identity(settings: PackSettings, unreadable: Mapping[str, list[str]]) -> Any:
-    """None where reading the pack is reading the originals: what was learnt from those is not stale then."""
-    if settings.quality is None and not any(unreadable.values()):
+def _identity(settings: PackSettings, unreadable: list[str]) -> Any:
+    """Of a split; None where reading its pack is reading the originals: what was learnt from them is not stale then."""
+    if settings.quality is None and not unreadable:
         return None
     return {"quality": settings.quality, "failed": digest(unreadable)}

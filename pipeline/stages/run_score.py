@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from extract.fingerprint import file_sha256
 from pipeline.experiment.freshness import deciding
 from pipeline.experiment.model_cards import rewrite_cards
-from pipeline.experiment.run import Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import Result, Task
 from pipeline.stages.table_rows import scored_rows
 
 if TYPE_CHECKING:

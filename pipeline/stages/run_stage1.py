@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
-from pipeline.experiment.freshness import deciding, file_digest, model_digest
+from pipeline.experiment.freshness import deciding, model_digest
 from pipeline.experiment.model_cards import write_cards
-from pipeline.experiment.run import HELPED, Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
 from pipeline.stages.language_models import documents, pieces_of_stage_1
@@ -27,7 +28,6 @@ def stage1_inputs(run: Run) -> Mapping[str, Any]:
     return {
         **pixel_inputs(run),
         "train.stage1": deciding(train.stage1),
-        "text": file_digest(train.stage1.warm_start.text if train.stage1.warm_start else None),
         # A tokenizer of its own is the result of a stage before.
         **({} if train.trims or train.tokenizes else named),
         "train.clips": train.clips,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from extract.errors import InputError
 from extract.fingerprint import digest, file_sha256
 from pipeline.experiment.freshness import deciding, model_digest
 from pipeline.experiment.model_cards import write_cards
-from pipeline.experiment.run import HELPED, Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
 from pipeline.stages.language_models import start_of_stage_2
@@ -24,17 +26,20 @@ if TYPE_CHECKING:
 def stage2_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.stage2
     return {
-        "train.stage2": deciding(settings),
+        "train.stage2": deciding(settings.model_copy(update={"trim_text": ()})),  # its pieces are what trimming left
         "train.clips": run.experiment.train.clips,
         "sentences": run.dataset.entry.text.model_dump(),
         "language model files": model_digest(settings.language_model),
         "language": run.dataset.entry.language,
-        **given_features(run),
+        **given_features(run, "train", "dev"),
     }
 
 
-def given_features(run: Run) -> dict[str, Any]:
+def given_features(run: Run, *splits: str) -> dict[str, Any]:
     """Fingerprint and contents of the features that the config gives, as an input of stages; none without them.
+
+    Args:
+        splits: that the stage reads; the others are looked at, too.
 
     Raises:
         InputError: a split's store is absent, they were made differently, or train lacks a view of the config.
@@ -58,8 +63,9 @@ def given_features(run: Run) -> dict[str, Any]:
         raise InputError(train.location, expected=f"features of the view {absent[0]!r}, of extract.views",
                          found=", ".join(train.views()) or "none",
                          remedy="Import it with --view, or take it out of extract.views.")  # fmt: skip
-    clips = digest([[train.digests(view) for view in views], stores["dev"].digests(), stores["test"].digests()])
-    return {"features": {"fingerprint": train.fingerprint, "clips": clips}}
+    read = {split: [stores[split].digests(view) for view in (views if split == "train" else views[:1])]
+            for split in splits}  # fmt: skip
+    return {"features": {"fingerprint": train.fingerprint, "clips": digest(read)}}
 
 
 def run_stage2(run: Run, task: Task) -> Result:
@@ -91,6 +97,8 @@ def run_stage2(run: Run, task: Task) -> Result:
         facts = {"features": train_store.fingerprint, "clips": done.clips, "left_out": done.left_out}
         write_provenance(new, stage="stage2", inputs=task.inputs, **facts)
         write_cards(run, new)
+    with contextlib.suppress(OSError):  # something lies there, or the disk knows no links
+        (run.folder / "translator").symlink_to("stage2", target_is_directory=True)  # its old name; goes with 0.3
     write_log(run, "stage2", done.log, task.checkpoints)
     said = f"{done.model.num_parameters() / 1e6:.1f} M parameters in {folder}"
     figures = {"clip_passes": clip_passes(done.log, settings, done.clips), "seconds": seconds_of(done.log)}

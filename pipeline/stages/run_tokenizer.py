@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
 from pipeline.experiment.freshness import file_digest
-from pipeline.experiment.run import HELPED, Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.stages.language_models import documents, sentences
 from train.processes import process_rank
 

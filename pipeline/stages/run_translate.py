@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from extract.fingerprint import file_sha256
-from pipeline.experiment.run import HELPED, Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.stages.run_stage2 import given_features
 from pipeline.stages.table_rows import rows
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def translate_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.stage2
     chosen = {"beams": settings.beams, "max_length": settings.max_length, "rows": list(rows(run.experiment))}
-    return {**chosen, **given_features(run)}
+    return {**chosen, **given_features(run, "test")}
 
 
 def run_translate(run: Run, task: Task) -> Result:

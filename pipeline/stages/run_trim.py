@@ -9,7 +9,8 @@ from typing import Any
 from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
 from pipeline.experiment.freshness import file_digest, model_digest
-from pipeline.experiment.run import HELPED, Result, Run, Task
+from pipeline.experiment.run import Run
+from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.stages.language_models import named_by
 from train.processes import process_rank
 

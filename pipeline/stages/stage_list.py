@@ -6,7 +6,8 @@ import dataclasses
 import functools
 
 from pipeline.experiment.config import Experiment
-from pipeline.experiment.run import Stage
+from pipeline.experiment.run import Stage, every_split, no_check
+from pipeline.experiment.trained_encoder import require_as_trained
 from pipeline.stages.run_extract import extract_inputs, run_extract
 from pipeline.stages.run_index import index_inputs, run_index
 from pipeline.stages.run_joint import with_joint
@@ -30,35 +31,41 @@ def stages(experiment: Experiment) -> list[Stage]:
     own = ("lm",) if train.lm else ()
     # Stage 1 hangs on the pieces of the language model, not on its weights.
     pieces = ("trim",) if train.trims else ("tokenizer",) if train.tokenizes else ()
+    learnt = ("index:train", "index:dev")
     listed = [
         Stage("index", "which clips there are, and whether their frames are whole", (), index_inputs, run_index),
-        Stage("stage1", "stage 1: encoder and Light-T learn from pixels", ("index", *(pieces or own)), stage1_inputs,
+        Stage("stage1", "stage 1: encoder and Light-T learn from pixels", (*learnt, *(pieces or own)), stage1_inputs,
               run_stage1),
-        Stage("extract", "the frozen encoder sees every clip once", ("index", "stage1"), extract_inputs, run_extract),
+        Stage("extract", "the frozen encoder sees every clip once", (*every_split("index"), "stage1"), extract_inputs,
+              run_extract, require_as_trained),
         Stage("stage2", "stage 2: the language model learns from cached features",
-              ("index", "extract", *(own or pieces)), stage2_inputs, run_stage2),
-        Stage("translate", "the test split, and the sanity rows", ("index", "stage1", "extract", "stage2"),
+              (*learnt, "extract:train", "extract:dev", *(own or pieces)), stage2_inputs, run_stage2),
+        Stage("translate", "the test split, and the sanity rows", ("index:test", "stage1", "extract:test", "stage2"),
               translate_inputs, run_translate),
-        Stage("score", "BLEU and ROUGE of every row", ("translate",), score_inputs, run_score),
-        Stage("report", "one HTML page", ("index", "extract", "stage2", "translate", "score"), report_inputs,
-              functools.partial(run_report, stages=())),  # named below, when all are known
+        Stage("score", "BLEU and ROUGE of every row", ("index:train", "index:test", "translate"), score_inputs,
+              run_score),
+        Stage("report", "one HTML page", ("index:test", "extract:test", "stage2", "translate", "score"), report_inputs,
+              functools.partial(run_report, stages=()),  # named below, when all are known
+              require_as_trained if experiment.data.features is None else no_check),
     ]  # fmt: skip
     if own:
         about = "the language model learns the language from plain text"
-        listed.insert(1, Stage("lm", about, ("index", *pieces), lm_inputs, run_lm))
+        listed.insert(1, Stage("lm", about, ("index:train", *pieces), lm_inputs, run_lm))
     if train.trims:
         about = "the pieces that the text needs, of the language model's tokenizer"
-        listed.insert(1, Stage("trim", about, ("index",), trim_inputs, run_trim))
+        listed.insert(1, Stage("trim", about, ("index:train",), trim_inputs, run_trim))
     elif train.tokenizes:
         about = "the pieces that the text is made of"
-        listed.insert(1, Stage("tokenizer", about, ("index",), tokenizer_inputs, run_tokenizer))
+        listed.insert(1, Stage("tokenizer", about, ("index:train",), tokenizer_inputs, run_tokenizer))
     if train.joint is not None and experiment.data.features is None:
         listed = with_joint(listed, own or pieces, train.joint)
     if experiment.pack.enabled:
         listed = with_pack(listed, experiment.pack)
     if experiment.data.features is not None:
         listed = [
-            dataclasses.replace(stage, needs=tuple(need for need in stage.needs if need not in FROM_PIXELS))
+            dataclasses.replace(
+                stage, needs=tuple(need for need in stage.needs if need.partition(":")[0] not in FROM_PIXELS)
+            )
             for stage in listed
             if stage.name not in FROM_PIXELS
         ]

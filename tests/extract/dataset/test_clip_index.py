@@ -1,5 +1,6 @@
 """The clip index, written and read a few clips at a time, beside a list."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -56,6 +57,25 @@ def test_a_split_is_what_a_list_would_have(folder, clips, group, batch, ordered)
             else:
                 with pytest.raises(InputError, match="found none"):
                     index.filled()
+
+
+def test_the_digest_of_a_split_is_of_its_clips_alone(folder):
+    clips = [Clip(str(i), ("train", "test")[i % 2], "", 1, 25.0, "ä", "de_DE") for i in range(6)]
+
+    def digests(clips):
+        path = write_index(folder / "digests.parquet", clips)
+        return [ClipIndex(path, split).digest() for split in ("train", "test")]
+
+    train, test = digests(clips)
+    assert train != test
+    more = [Clip("6", "test", "", 1, 25.0, "ä", "de_DE"), *clips]
+    assert digests(more)[0] == train
+    assert digests(more)[1] != test
+    for change in ({"text": "a"}, {"problem": "missing: x"}, {"n_frames": 2}):
+        changed = [dataclasses.replace(clips[0], **change), *clips[1:]]
+        assert digests(changed) != [train, test], change
+        assert digests(changed)[1] == test
+    assert digests([*clips[2:], *clips[:2]])[0] != train
 
 
 def test_reading_some_clips_reads_no_more_than_their_row_groups(folder, monkeypatch):

@@ -20,7 +20,7 @@ from pipeline.ablation.tables import TABLES, Row, Table, table
 from pipeline.commands.cli import app
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
 from pipeline.experiment.borrowing import borrow
-from pipeline.experiment.config import SHIPPED, changed, load_config
+from pipeline.experiment.config import SHIPPED, changed, load_config, write_config
 from pipeline.experiment.freshness import Record, Records
 from pipeline.experiment.model_cards import write_cards
 from pipeline.experiment.run import Run
@@ -48,7 +48,7 @@ def test_every_row_is_an_experiment(config: str, name: str, tmp_path: Path) -> N
             -1
         ].name
         known = {stage.name for stage in arm.stages}
-        assert all(set(stage.needs) <= known for stage in arm.stages)
+        assert all(set(stage.before) <= known for stage in arm.stages)
     for better, worse in ablation.claims:
         assert {ablation.row(better).name, ablation.row(worse).name} == {better, worse}
 
@@ -142,9 +142,11 @@ def test_borrowing(tmp_path: Path) -> None:
     (lender.folder / "logs").mkdir()
     (lender.folder / "logs/lm.json").write_text("[]")
     lender.write("lm", Record({"seed": 0}, "id", ["lm"], figures={"seconds": 3.0}))
+    write_config(load_config("tiny", ["train.lm.seed=0"]), lender.config("lm"))
     assert borrow(other, "lm", {"seed": 1}, tmp_path / "arms") is None
     assert borrow(other, "lm", {"seed": 0}, tmp_path / "arms") == lender.folder
     assert other.read("lm") == lender.read("lm")
+    assert other.config("lm").read_text() == lender.config("lm").read_text()
     assert (other.folder / "lm/model.safetensors").samefile(lender.folder / "lm/model.safetensors")
     assert not (other.folder / "logs/lm.json").samefile(lender.folder / "logs/lm.json")  # it may be written anew
     assert borrow(other, "lm", {"seed": 0}, tmp_path / "nowhere") is None

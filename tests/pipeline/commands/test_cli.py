@@ -72,6 +72,7 @@ def test_every_contract_file_is_there(finished: Path) -> None:
     assert {row["n"] for row in scores.values()} == {12}
     assert not (finished / "work").exists() or not list((finished / "work").iterdir())
     predictions = [json.loads(line) for line in (finished / "predictions/stage2.jsonl").read_text().splitlines()]
+    assert (finished / "translator").readlink() == Path("stage2")  # its name before 0.2
     assert set(predictions[0]) == {"id", "hypothesis", "reference", "n_frames", "score"}
     assert len(predictions) == 12
 
@@ -87,7 +88,7 @@ def test_a_second_run_does_nothing(copy: Path) -> None:
     assert done.stderr.count("up to date") == 9
     after = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
     changed = {path.name for path in after if after[path] != before.get(path)}
-    assert changed <= {"config.yaml"}
+    assert changed == {"config.yaml"}  # where the corpus lies now
     assert "stage 2" in done.stdout
     assert "text prior" in done.stdout
 
@@ -100,6 +101,17 @@ def test_status_says_what_a_change_makes_stale(finished: Path) -> None:
     }  # fmt: skip
     stale = states(finished, "--set", "frames.resize=40")
     assert (stale["index"], stale["lm"], stale["stage1"], stale["extract"]) == ("done", "done", "stale", "stale")
+
+
+def test_other_frames_than_the_encoders_are_refused(copy: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    words = ["tiny", "--out", copy, *places(copy / "corpus"), "--set", "frames.keep_every=2", "--force"]
+    refused = slt("extract", *words, code=2)
+    assert refused.stderr.splitlines()[-1] == (
+        f"error: frames.keep_every: expected 4, as the encoder in {copy / 'encoder'} was trained with, found 2. "
+        "Train stage1 again with it (`slt run --from stage1`), or set it back."
+    )
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
 
 
 def test_a_missing_output_is_made_again(copy: Path) -> None:
@@ -118,6 +130,7 @@ def test_a_new_stage_2_leaves_the_features_alone(copy: Path) -> None:
                "train.stage2.evaluate_every=2")  # fmt: skip
     assert "stage2: stage 2" in done.stderr
     assert "(changed: train.stage2)" in done.stderr
+    assert not (copy / "translator").is_symlink()  # something else lies there: a folder of an earlier version, say
     assert [path.read_bytes() for path in sorted(copy.glob("features/*/*.zarr/commits/*.json"))] == before
 
 

@@ -322,7 +322,7 @@ def test_every_part_is_there(browser: webdriver.Chrome, run: Run) -> None:
     marked = browser.find_elements(By.CSS_SELECTOR, ".card ins")
     assert {mark.text for mark in marked if mark.is_displayed()} >= {"bestimmt"}
     record = json.loads((run.folder / "state/extract.json").read_text())
-    assert record["result"]["fingerprint"] in browser.page_source
+    assert record["result"]["test"]["fingerprint"] in browser.page_source
     named = [name.text for name in browser.find_elements(By.CSS_SELECTOR, ".provenance dt")]
     assert named == [
         "dataset", "feature fingerprint", "features", "versions", "config", "stage index", "stage tokenizer",

@@ -122,6 +122,14 @@ def test_other_features_make_stage_2_stale(trained: Path, tmp_path: Path) -> Non
     }  # fmt: skip
 
 
+def test_what_changes_in_test_trains_nothing_again(trained: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(trained / "features", tmp_path / "features"))
+    store = FeatureStore.open(other / "test.zarr")
+    store.write_block("more", [("another clip", np.ones((3, store.width), store.dtype))])
+    stale = {stage for stage, state in states(trained, features=other).items() if state == "stale"}
+    assert stale == {"translate", "score", "report"}
+
+
 def test_views_that_the_config_names(trained: Path, tmp_path: Path) -> None:
     views = ["--set", "extract.views=[{}, {phase: 1}]"]
     refused = slt("run", *words(trained), *views, "--from", "stage2", code=2).stderr

@@ -136,7 +136,7 @@ def test_sampling_rates_from_stage_1_to_translations(
                    for one in seen]  # fmt: skip
         store.write_block("b", [(clip.id, extractor.cached(one)) for clip, one in zip(clips, batches, strict=True)])
         stores[split] = FeatureStore.open(store.location)
-    direct, failed = encode_clips(model, tiny_dataset.root, test, frames)
+    direct, failed = encode_clips(model, tiny_dataset.root, test)
     assert not failed
     np.testing.assert_allclose(direct.array, stores["test"].load([clip.id for clip in test]).array, atol=1e-4)
     tokenizer = train_tokenizer([clip.text for clip in train], 200, "de_DE")
