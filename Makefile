@@ -23,7 +23,7 @@ OFFERED = $(BIN)/pip index versions torch
 INSTALL = PIP_CONSTRAINT=$(CONSTRAINTS) $(BIN)/pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: demo test test-newest test-slow lint docs install browser clean
+.PHONY: demo test test-fast test-newest test-slow lint docs install browser clean
 
 demo: install
 	$(BIN)/slt demo
@@ -32,6 +32,11 @@ demo: install
 test: export OMP_NUM_THREADS = 1
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# The heart of each package within two minutes, for whoever changes a line. The longest are named, lest they creep in.
+test-fast: export OMP_NUM_THREADS = 1
+test-fast: install
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow and not long" --durations 5
 
 # In an environment of its own: what a new version of a library will break.
 test-newest:
