@@ -152,6 +152,7 @@ def test_float16_is_the_float32_rounded(undisturbed, clips, root, encoder_dir, t
     np.testing.assert_array_equal(half.load(ids).array, undisturbed.load(ids).array.astype("f2"), strict=True)
 
 
+@pytest.mark.long
 def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
     undisturbed, clips, root, encoder_dir, tmp_path, client
 ):
