@@ -54,7 +54,7 @@ lint: install
 # Read from the docstrings without importing them. Not a part of `install`: no test needs mkdocs.
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: install
-	PIP_CONSTRAINT=$(CONSTRAINTS) $(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(INSTALL) -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
 install: $(VENV)/installed
