@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+
+pytestmark = pytest.mark.long
 
 
 def test_the_gpu_benchmark_runs_every_section_that_it_can() -> None:

@@ -56,6 +56,6 @@ def _plain_size(data: bytes) -> tuple[int, int] | None:
                 return None
             size = height, width
         if name == b"IEND":
-            return size
+            return None if length else size  # kornia-rs takes it with any length
         place += _CHUNK.size + length + 4
     return None

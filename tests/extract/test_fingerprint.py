@@ -151,6 +151,7 @@ def test_the_decoder_is_named_with_the_versions_that_decide_pixels():
         assert part in pyav
 
 
+@pytest.mark.long
 def test_without_pyav_videos_and_folders_are_read_by_opencv():
     code = """
         import sys

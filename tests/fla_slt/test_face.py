@@ -14,6 +14,8 @@ import pytest
 import fla_slt as slt
 from extract.settings import FrameSettings
 
+pytestmark = pytest.mark.long
+
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 
 

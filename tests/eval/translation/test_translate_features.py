@@ -176,6 +176,7 @@ for row, seed in (("own", None), ("shuffled", 3)):
 """
 
 
+@pytest.mark.long
 def test_two_processes_translate_what_one_does(
     translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore, tmp_path: Path
 ) -> None:

@@ -247,6 +247,7 @@ def test_leaks_are_those_of_a_plain_comparison(clips: list[Clip]) -> None:
         assert finding.split is None or all(clips[ordinal].split == finding.split for ordinal in finding.clips)
 
 
+@pytest.mark.long
 def test_memory_is_bounded_by_digests_not_by_sentences() -> None:
     def many() -> Iterator[Clip]:
         for i in range(3_000):

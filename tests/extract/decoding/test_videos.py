@@ -483,6 +483,7 @@ def test_times_outside_of_a_recording_are_named(tmp_path: Path, decoder: str) ->
         read_clip(tmp_path, clip("a.mp4", start=1.001, end=1.039), frames_of(decoder))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_too_many_pixels_are_refused(tmp_path: Path, decoder: str) -> None:
     write_video(tmp_path / "a.avi", 2, "mjpeg", size=(8190, 8202), pixels="yuvj420p")

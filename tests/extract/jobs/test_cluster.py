@@ -20,6 +20,8 @@ from extract.settings import ClusterSettings, ExtractSettings
 from extract.store import upkeep
 from extract.store.feature_store import FeatureStore
 
+pytestmark = pytest.mark.long
+
 REPOSITORY = Path(__file__).parents[3]
 EXACT = {"dtype": "float32", "batch_frames": 16, "block_frames": 1}  # a block per clip
 AS_HERE = {

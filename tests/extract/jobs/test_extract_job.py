@@ -152,6 +152,7 @@ def test_float16_is_the_float32_rounded(undisturbed, clips, root, encoder_dir, t
     np.testing.assert_array_equal(half.load(ids).array, undisturbed.load(ids).array.astype("f2"), strict=True)
 
 
+@pytest.mark.long
 def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
     undisturbed, clips, root, encoder_dir, tmp_path, client
 ):
@@ -179,6 +180,7 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
     assert snapshot(path) == before
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="forks, and computes on the CPU")
 @pytest.mark.parametrize(
     ("start", "backend", "workers"), [("fork", "torch", 2), ("spawn", "onnxruntime", 1), ("fork", "ncnn", 2)]
@@ -214,6 +216,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_was(undisturbed, clips, root, encoder_dir, tmp_path, client):
     path = tmp_path / "train.zarr"
     settings = EXACT.model_copy(update={"block_frames": 1})  # a block per clip
@@ -262,6 +265,7 @@ class DiesOnKiller(WorkerPlugin):
         module.read_clip = read_or_die
 
 
+@pytest.mark.long
 def test_a_clip_that_kills_its_worker_is_found_and_recorded(undisturbed, clips, root, encoder_dir, tmp_path, client):
     def set_allowed_failures(number, dask_scheduler=None):
         dask_scheduler.allowed_failures = number

@@ -29,6 +29,8 @@ from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
 from extract.store import upkeep
 from extract.store.feature_store import FeatureStore
 
+pytestmark = pytest.mark.long
+
 TINY = {
     "model_type": "resnet",
     "embedding_size": 8,

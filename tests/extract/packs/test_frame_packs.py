@@ -142,6 +142,7 @@ def test_other_sampling_crop_and_normalisation_share_a_pack(packs: Path, root: P
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_dataloader_workers(packs: Path, root: Path, clips: list[Clip], context: str) -> None:
     def batches(source: Path | PackedFrames, **options: object) -> list[torch.Tensor]:
@@ -276,6 +277,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_was(
     packs: Path, root: Path, clips: list[Clip], client: Client, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def contents(store: FeatureStore) -> dict[tuple[str, str], list[list[float]]]:
     return found
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=50)
 @given(
     blocks=st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), min_size=1, max_size=8),

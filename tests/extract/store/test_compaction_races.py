@@ -106,6 +106,7 @@ EXPECTED = {id: array.tolist() for id, array in CLIPS.items()}
     targets=st.tuples(*[st.sampled_from([1, 12, 60])] * 2),
 )
 # After a kill, a merged block and its parts are there. Both list them; one finishes before the other deletes anything.
+@pytest.mark.long
 @example(first="0", runs=[(0, 1), (1, 1), (0, 12), (0, 12)], killed=3, targets=(60, 60))
 def test_whoever_merges_meanwhile_nothing_is_lost(
     tmp_path_factory: pytest.TempPathFactory,

@@ -201,6 +201,7 @@ def test_the_suffix_names_the_format():
         format_of(Path("a.h5"), "h5")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format", ["hdf5", "npy"])
 def test_memory_is_flat(tmp_path, format):
     """160 MiB of features, out and in again, in less than half of that."""

@@ -91,6 +91,7 @@ def test_a_commit_is_one_put_after_all_else(store, requests):
     assert sum("/commits/" in line for line in puts) == 1
 
 
+@pytest.mark.long
 def test_commits_are_listed_in_pages_and_not_asked_for_one_by_one(store, requests):
     for number in range(30):
         store.write_block(f"b{number}", [(f"x{number}", ROWS)])
@@ -160,6 +161,7 @@ OPEN = """
 """
 
 
+@pytest.mark.long
 def test_an_endpoint_that_does_not_answer(store):
     done = in_process(OPEN, store.location, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     assert done.returncode == 1

@@ -30,6 +30,7 @@ def test_a_store_is_a_collection_of_clips(store: FeatureStore) -> None:
         store["z"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_read_every_clip(store: FeatureStore, workers: int) -> None:
     loader = DataLoader(

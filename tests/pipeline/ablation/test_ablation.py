@@ -84,6 +84,7 @@ def test_unknown_tables_are_refused() -> None:
         table("4", load_config("tiny", ["data.features=somewhere"]))
 
 
+@pytest.mark.long
 def test_fewer_clips_are_a_part_of_more(finished_demo: Path) -> None:
     def learnt(number: int | None) -> list[Clip]:
         return Run(load_config("tiny", [f"train.clips={number or 'null'}"]), finished_demo).learnt()
@@ -94,6 +95,7 @@ def test_fewer_clips_are_a_part_of_more(finished_demo: Path) -> None:
     assert learnt(None) == learnt(10**6) == list(ClipIndex(finished_demo / "index.parquet", "train"))
 
 
+@pytest.mark.long
 def test_a_card_tells_of_how_many_clips_was_learnt(finished_demo: Path, tmp_path: Path) -> None:
     shutil.copy(finished_demo / "index.parquet", tmp_path)
     shutil.copytree(finished_demo / "stage2", tmp_path / "stage2")
@@ -188,6 +190,7 @@ def planned_rows(words: list[str]) -> list[tuple[str, list[str]]]:
     return [(line["row"], line["runs"]) for line in json.loads(done.stdout)]
 
 
+@pytest.mark.long
 def test_runs_share_what_is_the_same(ablated: Path, finished_demo: Path) -> None:
     arms = arms_of(ablated, finished_demo)
     made = {
@@ -203,6 +206,7 @@ def test_runs_share_what_is_the_same(ablated: Path, finished_demo: Path) -> None
         assert (folder / "lm/model.safetensors").samefile(arms / "demo/lm/model.safetensors")
 
 
+@pytest.mark.long
 def test_what_it_leaves(ablated: Path) -> None:
     outcome = Outcome.model_validate_json((ablated / "table5.json").read_bytes())
     assert (ablated / "table5.png").stat().st_size > 5000
@@ -217,6 +221,7 @@ def test_what_it_leaves(ablated: Path) -> None:
     assert {"stage 2 only", "5.62", "17.69", "23.09"} <= set(texts)
 
 
+@pytest.mark.long
 def test_claims_must_hold_with_every_seed(ablated: Path, finished_demo: Path) -> None:
     experiment = load_config("tiny", places(finished_demo / "corpus"))
     asked = Table("5", "two", (Row("good", paper=20.0), Row("bad", measured="stage1", paper=10.0)), (("good", "bad"),))
@@ -247,6 +252,7 @@ def test_claims_must_hold_with_every_seed(ablated: Path, finished_demo: Path) ->
     assert any("the opposite holds" in note for note in outcome_sheet(measure(swapped, listed, "slt")).notes)
 
 
+@pytest.mark.long
 def test_results_are_not_written_over(ablated: Path) -> None:
     outcome = read_outcome(ablated / "table5.json")
     assert outcome is not None
@@ -258,6 +264,7 @@ def test_results_are_not_written_over(ablated: Path) -> None:
     assert read_outcome(path).seeds == [0, 1]  # type: ignore[union-attr]
 
 
+@pytest.mark.long
 def test_results_of_another_config_are_refused(ablated: Path, finished_demo: Path) -> None:
     values = [*places(finished_demo / "corpus"), JOINT, "train.stage2.learning_rate=1e-5"]
     given = [word for value in values for word in ("--set", value)]
@@ -266,6 +273,7 @@ def test_results_of_another_config_are_refused(ablated: Path, finished_demo: Pat
     assert "results of this config" in str(refused.exception)
 
 
+@pytest.mark.long
 def test_the_plan_knows_what_is_done(ablated: Path, finished_demo: Path) -> None:
     experiment = load_config("tiny", [*places(finished_demo / "corpus"), JOINT])
     listed = arms(table("5", experiment), experiment, [0], ablated / "arms", None, None)

@@ -18,6 +18,8 @@ from extract.store import inventory, upkeep
 from extract.store.feature_store import FeatureStore
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
 
+pytestmark = pytest.mark.long
+
 SLT = [sys.executable, "-c", "from pipeline.commands.cli import main; main()"]
 
 

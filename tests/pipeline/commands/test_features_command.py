@@ -17,6 +17,8 @@ import pytest
 from extract.dataset.clip_index import Clip, write_index
 from extract.store.feature_store import FeatureStore
 
+pytestmark = pytest.mark.long
+
 SLT = [sys.executable, "-c", "from pipeline.commands.cli import main; main()"]
 
 

@@ -23,6 +23,7 @@ def content(folder: Path) -> str:
     return total.hexdigest()
 
 
+@pytest.mark.long
 def test_the_same_seed_writes_the_same_bytes(tiny_corpus: Path, tmp_path: Path) -> None:
     write_corpus(tmp_path / "again", "tiny", workers=1)
     assert content(tmp_path / "again") == content(tiny_corpus)
@@ -122,6 +123,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layout", ["csl_daily", "how2sign"])
 def test_other_layouts_are_deterministic_too(layout: str, tmp_path: Path) -> None:
     roots = [write_corpus(tmp_path / str(workers), "tiny", workers=workers, layout=layout) for workers in (1, 2)]

@@ -82,6 +82,7 @@ def test_a_whole_corpus_passes_and_its_page_needs_nothing_else(tiny_corpus: Path
     assert (picture[:96, :96] == first).all()  # the very pixels that the encoder gets
 
 
+@pytest.mark.long
 def test_dry_run_writes_nothing(tiny_corpus: Path, tmp_path: Path) -> None:
     words = indexed(tiny_corpus / DATASET_FOLDER, tmp_path / "out")
     assert "nothing was written" in slt("data", "check", *words, "--dry-run").stdout
@@ -97,6 +98,7 @@ def test_dry_run_writes_nothing(tiny_corpus: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob("data.*"))
 
 
+@pytest.mark.long
 def test_planted_faults(corpus_copy: Path, tmp_path: Path) -> None:
     annotations = corpus_copy / "annotations/manual"
     train = (annotations / "PHOENIX-2014-T.train.corpus.csv").read_text().splitlines()

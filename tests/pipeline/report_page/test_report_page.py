@@ -31,6 +31,8 @@ from pipeline.report_page.page_content import write_page, write_page_of_files
 from pipeline.stages.stage_list import stages
 from pipeline.stages.table_rows import rows
 
+pytestmark = pytest.mark.long
+
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

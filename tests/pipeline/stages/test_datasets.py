@@ -19,6 +19,8 @@ from pipeline.corpus.released import LACKING, LAYOUTS
 from pipeline.experiment.config import SHIPPED, load_config
 from pipeline.experiment.run import Run
 
+pytestmark = pytest.mark.long
+
 SLT = [sys.executable, "-c", "from pipeline.commands.cli import main; main()"]
 
 

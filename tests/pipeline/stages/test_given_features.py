@@ -14,6 +14,8 @@ from safetensors.numpy import load_file
 from extract.store.feature_store import FeatureStore
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
 
+pytestmark = pytest.mark.long
+
 DROPOUT = "train.lm.model.dropout=0"  # so that several processes can be compared with one
 SLT = [sys.executable, "-c", "from pipeline.commands.cli import main; main()"]
 

@@ -95,6 +95,7 @@ def looked_at(out: Path) -> set[str]:
     return {json.loads(line)["source"] for line in lines if line.endswith("}")}
 
 
+@pytest.mark.long
 def test_killed_midway_it_goes_on_and_opens_nothing_again(tmp_path: Path) -> None:
     """Folders 0 to 23 are looked at, 24 to 39 keep all threads waiting as a network disk may, then comes the kill."""
     root, out = tmp_path / "root", tmp_path / "out"

@@ -14,6 +14,8 @@ from extract.store.feature_store import FeatureStore
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
 from pipeline.experiment.config import ConfigError, load_config
 
+pytestmark = pytest.mark.long
+
 SLT = [sys.executable, "-c", "from pipeline.commands.cli import main; main()"]
 PACKED = ["--set", "pack.enabled=true"]
 

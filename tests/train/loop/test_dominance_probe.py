@@ -88,6 +88,7 @@ def test_gradients_are_told_without_the_factor_of_the_loss(tmp_path: Path) -> No
     assert row["gradient_norm"] == pytest.approx(whole / 8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stop_at", [3, 5, 12])
 def test_an_interrupted_run_has_every_step_once(tmp_path: Path, stop_at: int) -> None:
     train, _, model = parts(tmp_path)

@@ -11,6 +11,8 @@ import pytest
 
 from train.loop.memory_estimate import TOLERANCE
 
+pytestmark = pytest.mark.long
+
 SCRIPT = """
 import json, os, sys, tempfile
 from pathlib import Path

@@ -56,6 +56,7 @@ def first_gradients(work: Path) -> dict[str, float]:
     return {row["group"]: row["gradient_norm"] for row in rows if row["step"] == first}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", HALVES)
 def test_stage_1_learns_as_in_full_precision(
     tiny_dataset: Dataset, tiny_index: ClipIndex, tmp_path: Path, precision: str

@@ -45,6 +45,7 @@ def taught(full: PreTrainedModel, kept: list[int], batch: dict[str, torch.Tensor
     return model.eval()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("language", TEXTS)
 def test_trimmed_and_full_give_the_same(
     mbart_whole: tuple[PreTrainedModel, PreTrainedTokenizerBase], language: str, tmp_path: Path

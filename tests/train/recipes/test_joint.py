@@ -55,6 +55,7 @@ def learn(
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_three_learning_rates_and_all_parts_learn(
     tiny_dataset: Dataset, tiny_index: ClipIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

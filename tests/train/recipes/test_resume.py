@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.long
+
 SCRIPT = """
 import json, sys, time
 from pathlib import Path

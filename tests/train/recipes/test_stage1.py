@@ -117,6 +117,7 @@ def test_word_dropout_hides_pieces_from_the_decoder_in_training_only() -> None:
     assert hidden[:, 1:][labels[:, 1:] >= 0].float().mean().item() == pytest.approx(0.3, abs=0.05)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("every", [1, 2, 4, 8])
 def test_sampling_rates_from_stage_1_to_translations(
     tiny_dataset: Dataset, tiny_index: ClipIndex, tmp_path: Path, every: int

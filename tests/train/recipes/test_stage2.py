@@ -115,6 +115,7 @@ def denoise(work: Path, stop_at: int | None = None, told: list[int] | None = Non
     return {name: value.cpu() for name, value in model.state_dict().items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stop_at", [3, 7, 9])
 def test_a_run_that_ends_within_an_epoch_resumes_with_the_same_draws(tmp_path: Path, stop_at: int) -> None:
     whole = denoise(tmp_path / "whole")
@@ -170,6 +171,7 @@ def test_collation_packs_features_and_puts_labels_first() -> None:
     assert batch["features"].dtype == torch.float32
 
 
+@pytest.mark.long
 def test_stage_1_with_every_option(tiny_dataset: object, tiny_index: object, tmp_path: Path) -> None:
     """Warm-up, second loss and selection on dev, on real frames; the encoder that comes out has moved."""
     from extract.dataset.clip_index import ClipIndex
