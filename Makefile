@@ -23,7 +23,7 @@ OFFERED = $(BIN)/pip index versions torch
 INSTALL = PIP_CONSTRAINT=$(CONSTRAINTS) $(BIN)/pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: demo test test-fast test-newest test-slow lint docs install browser clean
+.PHONY: demo test test-fast test-newest test-gpu test-slow lint docs install browser clean
 
 demo: install
 	$(BIN)/slt demo
@@ -41,6 +41,12 @@ test-fast: install
 # In an environment of its own: what a new version of a library will break.
 test-newest:
 	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
+
+# On a GPU: what runs on the device, with an interpreter that has a build of torch for it (docs/gpu.md).
+PYTHON_GPU ?= $(BIN)/python
+test-gpu:
+	$(PYTHON_GPU) -m pytest tests/train tests/eval/translation tests/extract/encoder tests/fla_slt \
+		tests/extract/jobs/test_extract_job.py tests/extract/jobs/test_views.py tests/test_benchmarks.py
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
