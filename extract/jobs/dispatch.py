@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from distributed import CancelledError, Client, Future, KilledWorker, wait
+from distributed.comm import CommClosedError
 
 from extract.dataset.clip_index import Clip
 from extract.errors import InputError
@@ -50,7 +51,8 @@ def reaching(client: Client) -> Iterator[None]:
     try:
         yield
     except (CancelledError, OSError) as error:
-        if client.status == "running":
+        # Right after the scheduler's death the client does not know of it yet.
+        if client.status == "running" and not isinstance(error, CommClosedError):
             raise
         raise InputError(f"scheduler {client.scheduler.address}", expected="an answer", found="a lost connection",
                          remedy="What is done is kept: run it again to go on.") from error  # fmt: skip
