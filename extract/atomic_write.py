@@ -15,6 +15,9 @@ import psutil
 UNFINISHED = ".partial"
 """How everything ends that is not in its place yet. Nothing reads it."""
 
+REPLACED = "replaced"
+"""A folder that makes room, until the new one is in its place."""
+
 
 def write_atomic(path: str | Path, data: bytes | str, *, new: bool = False) -> Path:
     """Write ``data`` to ``path`` by way of a temporary file beside it; text in UTF-8; parent folders are made.
@@ -53,7 +56,7 @@ def replacing(target: Path) -> Iterator[Path]:
     block ends well; what was there before stays until then.
 
     It lies in a folder beside ``target``, which goes with the block, or, of a killed process, with the next one that
-    replaces the same on that machine.
+    replaces the same on that machine. A process replaces the same thing once at a time.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     here = f"{target.name}.{socket.gethostname()}-"
@@ -61,10 +64,12 @@ def replacing(target: Path) -> Iterator[Path]:
         process = left.name.removeprefix(here).removesuffix(UNFINISHED)
         # In a container, every process may have the same id.
         if process.isdecimal() and (int(process) == os.getpid() or not psutil.pid_exists(int(process))):
+            if (left / REPLACED).is_dir() and not target.exists():  # killed between the two renames
+                (left / REPLACED).rename(target)
             shutil.rmtree(left, ignore_errors=True)
     beside = target.with_name(f"{here}{os.getpid()}{UNFINISHED}")
     beside.mkdir()
-    new, old = beside / target.name, beside / "replaced"
+    new, old = beside / target.name, beside / REPLACED
     try:
         yield new
         if new.is_file():

@@ -28,8 +28,8 @@ class ClipTranslator:
     Args:
         model: stage 1, stage 2 or the joint baseline, in evaluation mode.
         tokenizer: of its text.
-        encoder: makes features of a video, as those that the model learnt from; None: the model's own, where there is
-            one.
+        encoder: makes features of a video, as those that the model learnt from (where those came from packs with loss,
+            of the video's own pixels); None: the model's own, where there is one.
         beams: of the search.
         max_length: pieces of a translation, at most.
 
@@ -47,13 +47,16 @@ class ClipTranslator:
         max_length: int = 128,
     ) -> None:
         self.model, self.tokenizer, self.beams, self.max_length = model, tokenizer, beams, max_length
-        made = model.config.features
-        if made and encoder and (found := weights_digest(encoder.state_dict())) != made["weights"]:
+        made = model.config.features or {}
+        if encoder and made and "weights" not in made:
+            raise InputError("encoder", expected=f"none: it learnt from features of {made.get('name', 'elsewhere')}",
+                             found="one", remedy="Give it features that were made in the same way.")  # fmt: skip
+        if encoder and made and (found := weights_digest(encoder.state_dict())) != made["weights"]:
             raise InputError("encoder", expected=f"weights {made['weights'][:12]}, as of the features that it learnt",
                              found=found[:12], remedy="Give the encoder of the same experiment.")  # fmt: skip
         self.encoder = model.encoder if model.encoder is not None else encoder
         self._extractor: Extractor | None = None
-        if made and encoder:
+        if encoder and made:
             chosen = {key: made[key] for key in ("features", "dtype", "compute")}
             self._extractor = Extractor(encoder, ExtractSettings(**chosen, backend="torch"))
 
@@ -73,10 +76,10 @@ class ClipTranslator:
             InputError: no translator or encoder there, or they do not belong together.
         """
         model = load_sign_translator(Path(folder))
+        made = model.config.features or {}
         beside = Path(folder).absolute().parent / "encoder"
-        place = encoder or (beside if model.encoder is None and beside.is_dir() else None)
-        made = model.config.features
-        level: Level = made["features"] if made else "sign"
+        place = encoder or (beside if model.encoder is None and "weights" in made and beside.is_dir() else None)
+        level: Level = made.get("features", "sign")
         chosen = load_encoder(place, level) if place else None
         return cls(model, load_tokenizer(Path(folder)), chosen, **options)
 
@@ -97,7 +100,7 @@ class ClipTranslator:
             ClipError: the video cannot be decoded.
         """
         if isinstance(clip, Tensor):
-            clip = clip.detach().cpu().numpy()
+            clip = (clip.float() if clip.is_floating_point() else clip).detach().cpu().numpy()
         features = clip if isinstance(clip, np.ndarray) and clip.ndim == 2 else self._encoded(clip)
         if not np.issubdtype(features.dtype, np.floating) or features.shape[1] != self.model.feature_width:
             raise InputError("features", expected=f"(steps, {self.model.feature_width}) float",

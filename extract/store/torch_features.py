@@ -6,15 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 
+class Loaded(Protocol):
+    """``Features``."""
+
+    @property
+    def array(self) -> NDArray[Any]: ...
+
+
 class Loads(Protocol):
-    """A feature store."""
+    """``FeatureStore``, which imports this module."""
 
     def lengths(self, view: str) -> Mapping[str, int]: ...
 
-    def load(self, ids: Sequence[str], view: str) -> Any: ...
+    def load(self, ids: Sequence[str], view: str) -> Loaded: ...
 
 
 class TorchFeatures(Dataset[dict[str, Any]]):

@@ -52,8 +52,9 @@ class LocalFiles:
         (self.folder / key).unlink(missing_ok=True)
 
     def delete_folder(self, key: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.folder / key)
+        while (self.folder / key).exists():
+            with contextlib.suppress(FileNotFoundError):  # another process deletes it too
+                shutil.rmtree(self.folder / key)
 
     def names(self, key: str) -> list[str]:
         """Of what lies right under a folder."""

@@ -19,7 +19,7 @@ from extract.errors import InputError, SltError, suggestion
 from extract.settings import DataSettings, EncoderSettings, ExtractSettings, FrameSettings, PackSettings, Settings
 from train.settings import TrainSettings
 
-RENAMED = {"visual": "stage1", "translate": "stage2"}
+OLD_SECTIONS = {"visual": "stage1", "translate": "stage2"}
 """Sections of ``train`` under the names that they had before version 0.2: still taken."""
 
 SHIPPED = Path(__file__).with_name("configs")
@@ -133,7 +133,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         InputError: not ``key=value``, or the value is not YAML.
     """
     key, equals, value = override.partition("=")
-    for old, new in RENAMED.items():
+    for old, new in OLD_SECTIONS.items():
         key = re.sub(rf"^train\.{old}(?=\.|$)", f"train.{new}", key)
     if not equals or not key:
         raise InputError(f"--set {override}", expected="key=value", found=repr(override),
@@ -152,7 +152,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
 def _renamed(raw: dict[str, Any], path: Path) -> None:
     """Take a config of before version 0.2, with old names of sections in it."""
     train = raw.get("train")
-    for old, new in RENAMED.items():
+    for old, new in OLD_SECTIONS.items():
         if isinstance(train, dict) and old in train:
             if new in train:
                 raise InputError(f"{path}, train.{old}", expected=f"train.{new} alone", found="both",

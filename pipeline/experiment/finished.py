@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class FinishedRun(Run):
-    """A run in the folder that it left. Nothing is written, and no dataset is needed but for its pixels."""
+    """A run in the folder that it left. To look writes nothing, and needs the dataset for its pixels
+    only."""
 
     def __repr__(self) -> str:
         done = sorted(path.stem for path in (self.folder / "state").glob("*.json"))

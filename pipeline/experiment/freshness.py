@@ -13,13 +13,13 @@ from extract.atomic_write import write_atomic
 from extract.fingerprint import digest, file_sha256
 from extract.settings import Contents, Execution, Settings
 
-SCHEMA = 2
+RECORD_SCHEMA = 2
 """Of records: since 2, a stage whose result has parts names them by split."""
 
-RENAMED = {"stage1": "visual", "stage2": "finetune"}
+OLD_STAGES = {"stage1": "visual", "stage2": "finetune"}
 """Stages under the names that their records had before version 0.2."""
 
-OLD = "made by a version before 0.2"
+BEFORE_0_2 = "made by a version before 0.2"
 
 _END_BYTES = 2**20
 
@@ -52,7 +52,7 @@ class Record:
     """Clips that failed."""
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
     """How the work went: counts, rates. They decide nothing."""
-    schema: int = SCHEMA
+    schema: int = RECORD_SCHEMA
 
     def part(self, name: str) -> Any:
         """A part of the result; the whole of one that has none, or where no part is named."""
@@ -69,7 +69,7 @@ class Records:
         path = self._path(stage)
         try:
             return Record(**{"schema": 1, **json.loads(path.read_text(encoding="utf-8"))})
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError):
             return None  # absent or not whole: the stage runs again, which is always safe
 
     def write(self, stage: str, record: Record) -> None:
@@ -87,10 +87,10 @@ class Records:
         """Whether a stage is up to date with its inputs, and why not."""
         record = self.read(stage)
         if record is None:
-            old = stage in RENAMED and self._path(RENAMED[stage]).is_file()
-            return Standing("stale", OLD) if old else Standing("missing", "not run yet")
-        if record.schema < SCHEMA:
-            return Standing("stale", OLD)
+            old = stage in OLD_STAGES and self._path(OLD_STAGES[stage]).is_file()
+            return Standing("stale", BEFORE_0_2) if old else Standing("missing", "not run yet")
+        if record.schema < RECORD_SCHEMA:
+            return Standing("stale", BEFORE_0_2)
         changed = sorted(
             name for name in {*record.inputs, *inputs} if digest(record.inputs.get(name)) != digest(inputs.get(name))
         )
@@ -129,8 +129,8 @@ def file_digest(text: str | None) -> str | None:
 
 
 def model_digest(named: str | Mapping[str, Any]) -> str | None:
-    """Of a folder's weights, configs and tokenizer; None for a hub's name, which stands for itself, and for a dict of
-    settings.
+    """Of a folder's weights, configs and tokenizer, right in it as ``save_pretrained`` leaves them; None for a hub's
+    name, which stands for itself, and for a dict of settings.
 
     Sizes and both ends of each file: reading the gigabytes of a large model would take longer than ``slt status`` may.
     """

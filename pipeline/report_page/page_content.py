@@ -144,8 +144,8 @@ def _signatures(results: Results) -> dict[str, dict[str, str]]:
 
 def _provenance(run: Run, stages: Sequence[str]) -> dict[str, Any]:
     """Where every figure comes from: each stage's inputs, results and counts, as its record has them."""
-    finetuned = run.records.read("stage2")
-    read = finetuned.inputs if finetuned else {}
+    stage2 = run.records.read("stage2")
+    read = stage2.inputs if stage2 else {}
     features = read.get("extract:train") or read.get("features") or {}
     before = [stage for stage in stages if stage != "report"]
     records = {stage: record for stage in before if (record := run.records.read(stage))}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from extract.dataset.clip_index import SPLITS
 from pipeline.experiment.freshness import deciding
 from pipeline.experiment.progress_bars import follow
 from pipeline.experiment.run import Run
 from pipeline.experiment.task import Result, Task
-
-if TYPE_CHECKING:
-    pass
 
 
 def extract_inputs(run: Run) -> Mapping[str, Any]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from extract.dataset.clip_index import SCHEMA, SPLITS, ClipIndex
 from extract.fingerprint import file_sha256
 from pipeline.experiment.progress_bars import follow_looks
 from pipeline.experiment.run import Run
 from pipeline.experiment.task import Result, Task
-
-if TYPE_CHECKING:
-    pass
 
 
 def index_inputs(run: Run) -> Mapping[str, Any]:

@@ -131,9 +131,9 @@ def _spent(run: Run) -> float | None:
     if any(record is None for record in records):
         return None
     figures = [record.figures for record in records if record is not None]
-    visual, extract, stage2 = figures
+    stage1, extract, stage2 = figures
     if "clip_passes" not in stage2:  # of a version that did not count
         return None
     if (settings.budget or "clips") == "clips":
-        return float(visual["clip_passes"] + stage2["clip_passes"])
-    return float(visual["seconds"] + sum(split["seconds"] for split in extract.values()) + stage2["seconds"])
+        return float(stage1["clip_passes"] + stage2["clip_passes"])
+    return float(stage1["seconds"] + sum(split["seconds"] for split in extract.values()) + stage2["seconds"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
@@ -15,9 +15,6 @@ from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
 from pipeline.stages.language_models import documents, load_foreign, sentences
 from train.processes import process_rank
-
-if TYPE_CHECKING:
-    pass
 
 
 def lm_inputs(run: Run) -> Mapping[str, Any]:

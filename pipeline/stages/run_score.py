@@ -1,9 +1,9 @@
-"""The stage that scores: BLEU and ROUGE of every row, comparisons, slices."""
+"""The stage that scores: every row's metrics, comparisons, slices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from extract.fingerprint import file_sha256
 from pipeline.experiment.freshness import deciding
@@ -11,9 +11,6 @@ from pipeline.experiment.model_cards import rewrite_cards
 from pipeline.experiment.run import Run
 from pipeline.experiment.task import Result, Task
 from pipeline.stages.table_rows import scored_rows
-
-if TYPE_CHECKING:
-    pass
 
 
 def score_inputs(run: Run) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
@@ -16,9 +16,6 @@ from pipeline.experiment.training_logs import write_log
 from pipeline.stages.language_models import documents, pieces_of_stage_1
 from pipeline.stages.learning_clips import pixel_inputs, readable
 from train.processes import process_rank
-
-if TYPE_CHECKING:
-    pass
 
 
 def stage1_inputs(run: Run) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from extract.atomic_write import replacing
 from extract.errors import InputError
@@ -18,9 +18,6 @@ from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
 from pipeline.stages.language_models import start_of_stage_2
 from train.processes import process_rank
-
-if TYPE_CHECKING:
-    pass
 
 
 def stage2_inputs(run: Run) -> Mapping[str, Any]:
@@ -97,8 +94,11 @@ def run_stage2(run: Run, task: Task) -> Result:
         facts = {"features": train_store.fingerprint, "clips": done.clips, "left_out": done.left_out}
         write_provenance(new, stage="stage2", inputs=task.inputs, **facts)
         write_cards(run, new)
+    before = run.folder / "translator"  # the name of before version 0.2; goes with 0.3
+    if before.is_dir() and not before.is_symlink():
+        task.bars.say(f"  [yellow]{before} is of a version before 0.2 and stays as it is[/yellow]")
     with contextlib.suppress(OSError):  # something lies there, or the disk knows no links
-        (run.folder / "translator").symlink_to("stage2", target_is_directory=True)  # its old name; goes with 0.3
+        before.symlink_to("stage2", target_is_directory=True)
     write_log(run, "stage2", done.log, task.checkpoints)
     said = f"{done.model.num_parameters() / 1e6:.1f} M parameters in {folder}"
     figures = {"clip_passes": clip_passes(done.log, settings, done.clips), "seconds": seconds_of(done.log)}

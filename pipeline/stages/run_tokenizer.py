@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from extract.atomic_write import replacing
 from extract.fingerprint import file_sha256
@@ -12,9 +12,6 @@ from pipeline.experiment.run import Run
 from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.stages.language_models import documents, sentences
 from train.processes import process_rank
-
-if TYPE_CHECKING:
-    pass
 
 
 def tokenizer_inputs(run: Run) -> Mapping[str, Any]:

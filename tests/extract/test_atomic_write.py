@@ -77,3 +77,21 @@ def test_what_a_killed_process_left_goes_with_the_next(tmp_path: Path) -> None:
             new.mkdir()
         assert left.exists() == living
     assert names(tmp_path) == ["folder"]
+
+
+def test_a_folder_whose_process_died_between_the_renames_comes_back(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from extract.atomic_write import replacing\n"
+        "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with replacing(Path(sys.argv[1])) as new:\n"
+        "    new.mkdir(); Path.replace = die\n"  # the second of the two
+    )
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/old").touch()
+    died = subprocess.run([sys.executable, "-c", code, str(tmp_path / "folder")], check=False)
+    assert died.returncode < 0
+    assert not (tmp_path / "folder").exists()
+    with replacing(tmp_path / "folder") as new:
+        assert names(tmp_path / "folder") == ["old"]
+        new.mkdir()
+    assert names(tmp_path) == ["folder"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import fla_slt as slt
 from extract.settings import FrameSettings
@@ -137,8 +140,6 @@ def test_what_does_not_fit_is_refused_in_a_line(finished_demo: Path, tmp_path: P
         with pytest.raises(slt.InputError, match=message) as caught:
             translate(wrong)
         assert "\n" not in str(caught.value)
-    import torch
-
     with pytest.raises(slt.InputError, match=r"expected a tensor \(F, 3, 32, 32\) uint8, prepared, found Tensor"):
         encode(torch.zeros(3, 3, 50, 50, dtype=torch.uint8), [3])
     with pytest.raises(slt.InputError, match=r"expected \(steps, 32\), .*found \(4, 9\)"):
@@ -155,6 +156,23 @@ def test_what_does_not_fit_is_refused_in_a_line(finished_demo: Path, tmp_path: P
     alone = slt.ClipTranslator(translate.model, translate.tokenizer)
     with pytest.raises(slt.InputError, match="expected an encoder, to see videos"):
         alone(frames)
+
+
+def test_a_translator_of_imported_features_takes_those_alone(finished_demo: Path, tmp_path: Path) -> None:
+    for name in ("stage2", "encoder"):
+        shutil.copytree(finished_demo / name, tmp_path / name)
+    config = json.loads((tmp_path / "stage2/config.json").read_text())
+    config["features"] = {"schema": "1", "origin": "imported", "name": "i3d", "format": "npy", "dtype": "float16"}
+    (tmp_path / "stage2/config.json").write_text(json.dumps(config))
+    store = slt.open(finished_demo).features("test")
+    row = store[next(iter(store))]
+    translate = slt.load_translator(tmp_path / "stage2")
+    assert translate(row).text == slt.load_translator(finished_demo / "stage2")(row).text
+    assert translate(torch.from_numpy(row).bfloat16()).pieces
+    with pytest.raises(slt.InputError, match="expected an encoder, to see videos"):
+        translate(np.zeros((4, 40, 40, 3), np.uint8))
+    with pytest.raises(slt.InputError, match="expected none: it learnt from features of i3d"):
+        slt.load_translator(tmp_path / "stage2", encoder=tmp_path / "encoder")
 
 
 def test_what_things_are_stands_in_their_repr(finished_demo: Path) -> None:

@@ -14,7 +14,7 @@ from extract.errors import InputError
 from extract.settings import Contents, EncoderSettings, Execution, ExtractSettings, Settings, TemporalLayer, View
 from pipeline.corpus.layout import DATASET_FOLDER, TEXT_FILE
 from pipeline.experiment.config import Experiment, load_config
-from pipeline.experiment.freshness import OLD, deciding, model_digest
+from pipeline.experiment.freshness import BEFORE_0_2, deciding, model_digest
 from pipeline.experiment.progress_bars import Bars
 from pipeline.experiment.run import Run
 from pipeline.stages.stage_list import stages
@@ -183,7 +183,7 @@ def test_what_an_earlier_version_made_is_stale(copy: Path) -> None:
         path.write_text(json.dumps(record))
     (copy / "state/stage1.json").rename(copy / "state/visual.json")
     (copy / "state/stage2.json").rename(copy / "state/finetune.json")
-    assert set(states(run_of(copy)).values()) == {OLD}
+    assert set(states(run_of(copy)).values()) == {BEFORE_0_2}
     assert len(states(run_of(copy))) == 9
     before = json.loads((copy / "scores.json").read_text())
     execute(run_of(copy), only="score")  # takes the others as they are
