@@ -134,6 +134,7 @@ TEST_SIDE = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_test_split_makes_nothing_train_again(copy: Path) -> None:
     assert states(run_of(copy)) == {}
     last_word(annotations(copy, "test"), "regen")
@@ -165,6 +166,7 @@ def test_the_test_split_makes_nothing_train_again(copy: Path) -> None:
         assert (path.stat().st_mtime_ns, path.read_bytes()) == before[path], path
 
 
+@pytest.mark.long
 def test_the_train_split_makes_all_that_learns_stale(copy: Path) -> None:
     last_word(annotations(copy, "train"), "regen")
     assert list(states(run_of(copy))) == [
@@ -174,6 +176,7 @@ def test_the_train_split_makes_all_that_learns_stale(copy: Path) -> None:
     assert states(run_of(copy))["tokenizer"] == "changed: index:train"
 
 
+@pytest.mark.long
 def test_what_an_earlier_version_made_is_stale(copy: Path) -> None:
     for path in (copy / "state").glob("*.json"):
         record = json.loads(path.read_text())
@@ -196,6 +199,7 @@ def files(out: Path) -> Iterator[tuple[Path, int]]:
     return ((path, path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file())
 
 
+@pytest.mark.long
 def test_each_result_keeps_the_config_that_it_was_made_with(copy: Path) -> None:
     whole = (copy / "config.yaml").read_text()
     names = {stage.name for stage in stages(run_of(copy).experiment)}
@@ -215,6 +219,7 @@ def test_each_result_keeps_the_config_that_it_was_made_with(copy: Path) -> None:
     assert load_config(copy / "config.yaml").score.bootstrap == 20  # the first there is
 
 
+@pytest.mark.long
 def test_a_run_that_has_nothing_to_do_says_what_is_there(copy: Path) -> None:
     changed = ["report.seed=3"]
     execute(run_of(copy, *changed), only="report")

@@ -20,6 +20,8 @@ from pipeline.experiment.run import Run
 from pipeline.report_page.frame_strips import read_strips
 from pipeline.stages.stage_list import stages
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def copy(finished_demo: Path, tmp_path: Path) -> Path:
