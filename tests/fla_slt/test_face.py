@@ -71,11 +71,14 @@ def test_cards_go_from_video_to_text(place: Path) -> None:
 
 
 def test_the_import_is_quick_and_loads_no_framework(tmp_path: Path) -> None:
+    """Seconds of the processor, the least of three: what other processes take does not count."""
     code = (
-        "import sys, time; began = time.perf_counter(); import fla_slt; took = time.perf_counter() - began\n"
-        "print(took < 0.3, {'torch', 'transformers', 'cv2', 'zarr', 'pyarrow', 'matplotlib'} & set(sys.modules))"
+        "import sys, time; import fla_slt; print(time.process_time(), "
+        "*{'torch', 'transformers', 'cv2', 'zarr', 'pyarrow', 'matplotlib'} & set(sys.modules))"
     )
-    assert python(code, tmp_path).split(maxsplit=1) == ["True", "set()\n"]
+    runs = [python(code, tmp_path).split() for _ in range(3)]
+    assert [loaded for _, *loaded in runs] == [[], [], []]
+    assert min(float(seconds) for seconds, *_ in runs) < 0.3
 
 
 def test_every_name_is_that_of_its_package() -> None:
