@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 class Settings(BaseModel):
     """Base of every settings model in the project: immutable, unknown keys refused, defaults validated."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
 
 class Execution:
@@ -58,8 +58,9 @@ class FrameSettings(Settings):
     """Resize filter [?]: OpenCV's, and for ``pyav`` that of the same name in ffmpeg. PIL's differ and would move
     the features."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Of R, G and B in 0..1, which normalisation takes away: ImageNet's [?, as GFSLT-VLP]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """Normalisation of RGB in 0..1: ImageNet's [?, as GFSLT-VLP]."""
+    """What normalisation divides them by."""
 
     @model_validator(mode="after")
     def _crop_fits(self) -> FrameSettings:
@@ -168,6 +169,7 @@ class EncoderSettings(Settings):
     """With a dict: a file of its weights, ``.safetensors`` or ``.pth``, as torchvision, timm or transformers save a
     ResNet; of other models with transformers' names."""
     temporal: tuple[TemporalLayer, ...] = (TemporalLayer(),)
+    """Layers of the temporal module, one after the other."""
     width: Annotated[int, Field(ge=1)] = 512
     """C, the width of a sign-wise feature [?]."""
 
@@ -188,12 +190,15 @@ class ClusterSettings(Settings):
     jobs: Annotated[int, Field(ge=1)] | None = 1
     """SLURM: jobs to submit. Others: workers to ask for; null: what the class starts by itself."""
     queue: str | None = None
-    """The five that follow are SLURM's: partition, account, and what each job asks for."""
+    """SLURM: the partition."""
     account: str | None = None
+    """SLURM: what the jobs are billed to."""
     cores: Annotated[int, Field(ge=1)] | None = None
-    """One worker process of one thread runs on each, unless ``options`` has ``processes``."""
+    """SLURM: of each job. One worker process of one thread runs on each, unless ``options`` has ``processes``."""
     memory: str | None = None
+    """SLURM: of each job, such as ``16GB``."""
     walltime: str | None = None
+    """SLURM: of each job, such as ``02:00:00``."""
     options: dict[str, Any] = {}
     """Further arguments of the class, such as ``job_extra_directives: ["--gres=gpu:1"]``."""
 
@@ -231,6 +236,7 @@ class ExtractSettings(Settings):
     """What is cached (table 8): ``frame``-wise features of the backbone, ``sign``-wise ones of the temporal module
     [P], or the hidden ``states`` of Light-T's encoder."""
     dtype: Literal["float16", "float32"] = "float16"
+    """Of the cached features."""
     compute: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the backbone computes in: half precision (autocast) is quicker on GPUs and moves features."""
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (View(),)

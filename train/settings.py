@@ -18,9 +18,13 @@ class TransformerSettings(Settings):
     layers: Positive = 3
     """Of the encoder, and as many of the decoder."""
     heads: Positive = 8
+    """Of attention."""
     d_model: Positive = 512
+    """Width of the embeddings and of every layer."""
     ffn: Positive = 2048
+    """Width within a layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Of embeddings, attention and layers, in training."""
     positions: Positive = 512
     """Longest source and target."""
 
@@ -44,15 +48,21 @@ class TrainingSettings(Settings):
     """What every training run has."""
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    """torch's."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    """At its highest, after the warm-up."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of SGD."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Of weights; biases and normalisation are spared."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls after the warm-up, to 0 at the last step; or that it does not."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the rate rises from 0."""
     steps: Positive | None = None
     """Optimiser steps; or give ``epochs``."""
     epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the examples; or give ``steps``."""
     batch_size: Positive = 16
     """Examples of a batch, in each process."""
     batch_tokens: Positive | None = None
@@ -68,6 +78,7 @@ class TrainingSettings(Settings):
     """Keep only each layer's input for the backward pass and compute the rest again: less memory, about a third more
     time, the same gradients."""
     seed: int = 0
+    """Of initial weights, order and draws."""
     evaluate_every: Positive | None = None
     """Steps between looks at dev BLEU-4 (greedy); the best checkpoint is kept. Default: only the end counts."""
     patience: Positive | None = None
@@ -194,7 +205,9 @@ class JointSettings(PixelSettings):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     """Of the language model, as in stage 2."""
     adapter_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of the adapter, as in stage 2."""
     encoder_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of the visual encoder."""
     batch_size: Positive = 8
     start: Literal["new", "stage1"] = "new"
     """The encoder's weights: as stage 1 begins, or as stage 1 left them (the paper's freezing table)."""
@@ -248,9 +261,11 @@ class LoraSettings(Settings):
     """Low-rank adaptation of the language model (Hu et al., ICLR 2022), with the extra ``lora``."""
 
     rank: Positive = 16
+    """Of each update."""
     alpha: Annotated[float, Field(gt=0)] = 32.0
     """The update is scaled by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Of what goes into the updates, in training."""
     targets: str | tuple[str, ...] = "all-linear"
     """Names of the layers that get an update, as in peft: ``[q_proj, v_proj]`` of mBART, ``[q, v]`` of mT5; or all
     linear ones."""
@@ -298,6 +313,7 @@ class TrainSettings(Settings):
 
     stage1: Stage1Settings = Stage1Settings()
     lm: LanguageModelSettings | None = None
+    """A language model of one's own; None: stage 2 names one."""
     stage2: Stage2Settings = Stage2Settings()
     joint: JointSettings | None = None
     """The joint baseline, as further stages; None: without."""

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from extract.errors import SOME_FAILED, InputError, SltError, suggestion
 from pipeline.commands import (
     ablate_command,
+    config_command,
     data_command,
     features_command,
     grounding_command,
@@ -24,8 +25,8 @@ from pipeline.experiment.progress_bars import Bars
 from train.processes import process_rank
 
 ORDER = (
-    "demo", "corpus", "index", "data", "pack", "train", "extract", "translate", "score", "report", "run", "status",
-    "features", "ablate", "grounding", "trim",
+    "demo", "corpus", "config", "index", "data", "pack", "train", "extract", "translate", "score", "report", "run",
+    "status", "features", "ablate", "grounding", "trim",
 )  # fmt: skip
 """The commands in the order of use."""
 
@@ -205,6 +206,7 @@ def extract(
     _single("extract", run, force or retry_failed, dry_run, as_json)
 
 
+app.command()(config_command.config)
 app.command()(score_command.score)
 app.command()(grounding_command.grounding)
 app.command()(ablate_command.ablate)

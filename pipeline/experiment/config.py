@@ -29,6 +29,7 @@ class Experiment(Settings):
     """Everything that decides an experiment's result, and how it is run."""
 
     name: str
+    """Of the experiment; its folder is ``runs/<name>`` where no other is given."""
     data: DataSettings
     frames: FrameSettings = FrameSettings()
     pack: PackSettings = PackSettings()
@@ -56,6 +57,21 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Experiment
         InputError: no such config, not YAML, or an override that is not ``key=value``.
         ConfigError: unknown keys or wrong values, all of them.
     """
+    path, raw = read_config(config)
+    for override in overrides:
+        apply_override(raw, override)
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_lines(path, error))) from error
+
+
+def read_config(config: str | Path) -> tuple[Path, dict[str, Any]]:
+    """A config as it is written, and where: a file, or a shipped one by its name.
+
+    Raises:
+        InputError: no such config, or not YAML.
+    """
     path = _find(config)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -64,12 +80,7 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Experiment
     if not isinstance(raw, dict):
         raise InputError(path, expected="a mapping", found=type(raw).__name__, remedy=f"See {SHIPPED}/demo.yaml.")
     _renamed(raw, path)
-    for override in overrides:
-        apply_override(raw, override)
-    try:
-        return Experiment.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_lines(path, error))) from error
+    return path, raw
 
 
 def write_config(experiment: Experiment, path: Path) -> None:
