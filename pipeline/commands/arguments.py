@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-Config = Annotated[str, typer.Argument(help="Config file, or the name of a shipped one.")]
+_SHIPPED = sorted(path.stem for path in Path(__file__).parents[1].glob("experiment/configs/*.yaml"))
+CONFIG_HELP = f"Config file, or a shipped one: {', '.join(_SHIPPED)}."
+Config = Annotated[str, typer.Argument(help=CONFIG_HELP)]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the experiment. Default: runs/<name>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override: key.path=value. May be repeated.")]
 Manifest = Annotated[Path | None, typer.Option("--manifest", help="Another data_manifest.yaml.")]

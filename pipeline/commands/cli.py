@@ -17,12 +17,13 @@ from pipeline.commands import (
     features_command,
     grounding_command,
     score_command,
+    translate_command,
     trim_command,
 )
 from pipeline.commands.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
 from pipeline.commands.printing import print_json, show_scores, show_states
+from pipeline.commands.single_stage import single_stage
 from pipeline.experiment.progress_bars import Bars
-from train.processes import process_rank
 
 ORDER = (
     "demo", "corpus", "config", "index", "data", "pack", "train", "extract", "translate", "score", "report", "run",
@@ -88,6 +89,8 @@ def demo(
         return
     if not dry_run:
         _write_corpus(corpus, preset, seed)
+    if preset == "tiny":
+        typer.echo("the preset tiny only tries the path: scores near 0 are expected", err=True)
     _run(Run(experiment, out), dry_run=dry_run, as_json=as_json)
 
 
@@ -128,7 +131,7 @@ def _stage_command(group: typer.Typer, name: str, stage: str, about: str, instea
     ) -> None:
         if instead:
             typer.echo(f"`slt train {name}` is `{instead}` now; the old name goes with version 0.3", err=True)
-        _single(stage, open_run(config, out, overrides, manifest), force, dry_run, as_json)
+        single_stage(stage, open_run(config, out, overrides, manifest), force, dry_run, as_json)
 
 
 _stage_command(app, "index", "index", "Which clips there are: annotations to the clip index (Parquet).")
@@ -140,7 +143,7 @@ _stage_command(train_app, "joint", "joint", "The joint baseline: encoder and lan
 _stage_command(train_app, "stage2", "stage2", "Stage 2, LLM fine-tuning on cached features only.")
 _stage_command(train_app, "visual", "stage1", "Old name of slt train stage1.", instead="slt train stage1")
 _stage_command(train_app, "translate", "stage2", "Old name of slt train stage2.", instead="slt train stage2")
-_stage_command(app, "translate", "translate", "Translate the test split by both stages, and the sanity rows.")
+app.command()(translate_command.translate)
 _stage_command(app, "report", "report", "One self-contained HTML page of scores, curves, examples and provenance.")
 
 
@@ -162,7 +165,7 @@ def pack(
     chosen = [*(overrides or []), *(["pack.retry_failed=true"] if retry_failed else [])]
     run = open_run(config, out, chosen, manifest)
     if not verify:
-        _single("pack", run, force or retry_failed, dry_run, as_json)
+        single_stage("pack", run, force or retry_failed, dry_run, as_json)
         return
     from pipeline.stages.run_pack import verify_packs
 
@@ -203,7 +206,7 @@ def extract(
         from extract.jobs.cluster import job_script
 
         typer.echo(job_script(wanted))
-    _single("extract", run, force or retry_failed, dry_run, as_json)
+    single_stage("extract", run, force or retry_failed, dry_run, as_json)
 
 
 app.command()(config_command.config)
@@ -246,47 +249,7 @@ def _run(run: Any, *, start: str | None = None, dry_run: bool, as_json: bool) ->
         return
     failed = run.execute(stages(run.experiment), Bars(), start)
     show_scores(run, as_json)
-    raise typer.Exit(SOME_FAILED if failed else 0)
-
-
-def _single(name: str, run: Any, force: bool, dry_run: bool, as_json: bool) -> None:
-    from pipeline.stages.stage_list import stages
-
-    listed = stages(run.experiment)
-    chosen = [stage for stage in listed if stage.name == name]
-    if not chosen:
-        expected, found = "a section train.lm", "none"
-        remedy = "It uses a language model by name: there is nothing to train."
-        if name == "pack" and run.experiment.data.features is None:
-            expected, found, remedy = "pack.enabled = true", "false", "Set it in the config, or with --set."
-        elif name == "joint" and run.experiment.data.features is None:
-            expected, remedy = "a section train.joint", "Add `joint: {}` to train, or --set train.joint={}."
-        elif name == "tokenizer":
-            expected, found = "a section train.lm without start_from", "none such"
-            remedy = "The language model's own tokenizer is used: there is none to learn."
-        elif name == "trim":
-            expected, found = "train.stage2.trim, and a language model from elsewhere", "one of them not"
-            remedy = "Its vocabulary is used as it is."
-        elif name != "lm":
-            expected, found = f"a stage {name}", f"data.features = {run.experiment.data.features}"
-            remedy = "Its features are given: there is nothing to learn or extract from pixels."
-        raise InputError(f"config {run.experiment.name}", expected=expected, found=found, remedy=remedy)
-    if dry_run:
-        show_states(run, as_json, only=name)
-        return
-    run.execute(listed, Bars(quiet=process_rank() > 0), only=name, force=force)
-    if process_rank() > 0:
-        return  # process 0 tells what came out
-    record = run.records.read(name)
-    failed = record.failed
-    if as_json:
-        told = {"stage": name, "outputs": record.outputs, "result": record.result, "failed": failed}
-        print_json({**told, "figures": record.figures} if record.figures else told)
-    later = [stage.name for stage in listed[listed.index(chosen[0]) + 1 :]]
-    if later:
-        typer.echo(
-            f"{', '.join(str(run.records.located(o)) for o in record.outputs)}; next stage: {later[0]}", err=True
-        )
+    typer.echo(f"next: slt translate VIDEO --model {run.folder}", err=True)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 

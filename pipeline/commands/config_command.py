@@ -7,14 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from extract.errors import InputError, suggestion
-from pipeline.commands.arguments import AsJson, Manifest, Set, open_run
+from pipeline.commands.arguments import CONFIG_HELP, AsJson, Manifest, Set, open_run
 from pipeline.commands.printing import print_json
 
 
 def config(
-    given: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG | PREFIX]", help="Config file, or the name of a shipped one.")
-    ] = None,
+    given: Annotated[str | None, typer.Argument(metavar="[CONFIG | PREFIX]", help=CONFIG_HELP)] = None,
     list_keys: Annotated[bool, typer.Option("--keys", help="List the keys that begin with PREFIX instead.")] = False,
     overrides: Set = None,
     manifest: Manifest = None,

@@ -88,6 +88,8 @@ def test_a_second_run_does_nothing(copy: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
     done = slt("demo", "--preset", "tiny", "--out", copy)
     assert done.stderr.count("up to date") == 9
+    assert "scores near 0 are expected" in done.stderr
+    assert done.stderr.endswith(f"next: slt translate VIDEO --model {copy}\n")
     after = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
     changed = {path.name for path in after if after[path] != before.get(path)}
     assert changed == {"config.yaml"}  # where the corpus lies now
