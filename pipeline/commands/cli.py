@@ -221,11 +221,19 @@ def corpus(
     preset: Annotated[str, typer.Option(help="Size: tiny, demo, large or bench.")] = "demo",
     seed: Annotated[int, typer.Option()] = 0,
     layout: Annotated[str, typer.Option(help="Of phoenix14t, csl_daily or how2sign.")] = "phoenix14t",
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="Draw the sentences of this table: columns id, split, frames, gloss, text, tabs between."),
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Draw only the first of so many frames.")] = 1,
 ) -> None:
-    """Write the built-in corpus in the layout of a release."""
-    root = _write_corpus(folder, preset, seed, layout)
-    text = next(folder.glob("text.*.txt"))
+    """Write the built-in corpus, or one of your own sentences, in the layout of a release."""
+    if texts is not None and layout != "phoenix14t":
+        raise InputError("--texts", expected="--layout phoenix14t", found=layout, remedy="Leave --layout out.")
+    root = _write_corpus(folder, preset, seed, layout, texts, every)
+    text = next(root.parent.glob("text.*.txt"))
     other = "" if layout == "phoenix14t" else f" --set data.dataset={layout}"
+    other += f" --set frames.keep_every={max(1, 4 // every)}" if every > 1 else ""
     typer.echo(f"{root}\nnext: slt run demo{other} --set data.root={root} --set train.lm.text={text}")
 
 
@@ -253,7 +261,9 @@ def _run(run: Any, *, start: str | None = None, dry_run: bool, as_json: bool) ->
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
-def _write_corpus(folder: Path, preset: str, seed: int, layout: str = "phoenix14t") -> Path:
+def _write_corpus(
+    folder: Path, preset: str, seed: int, layout: str = "phoenix14t", texts: Path | None = None, every: int = 1
+) -> Path:
     from pipeline.corpus.layout import PRESETS, write_corpus
     from pipeline.corpus.released import LAYOUTS
 
@@ -262,5 +272,5 @@ def _write_corpus(folder: Path, preset: str, seed: int, layout: str = "phoenix14
 
     if preset not in PRESETS:
         raise InputError("--preset", expected="a preset", found=repr(preset), remedy=suggestion(preset, PRESETS))
-    with Bars().bar("drawing the built-in corpus", "clips") as tick:
-        return write_corpus(folder, preset, seed, tick, layout=layout)
+    with Bars().bar("drawing the corpus", "clips") as tick:
+        return write_corpus(folder, preset, seed, tick, layout=layout, texts=texts, every=every)

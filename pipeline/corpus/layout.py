@@ -1,4 +1,4 @@
-"""Writing the built-in corpus to disk, in the layout of a release."""
+"""Writing a drawn corpus to disk, in the layout of a release: the built-in one, or the sentences of a table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import datetime
 import functools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -16,11 +16,13 @@ import yaml
 
 from extract.atomic_write import replacing
 from extract.errors import InputError
+from extract.fingerprint import file_sha256
 from pipeline.corpus.grammar import Meaning, meanings, sentence
-from pipeline.corpus.lexicon import lexicon
+from pipeline.corpus.lexicon import SignForm, lexicon, vocabulary_forms
 from pipeline.corpus.motion import poses
 from pipeline.corpus.released import LAYOUTS, Images, Utterance
 from pipeline.corpus.signer import Canvas, Look
+from pipeline.corpus.text_table import read_text_table
 
 VERSION = 1
 """Raised whenever the same preset and seed give other files."""
@@ -60,8 +62,10 @@ def write_corpus(
     on_clip: Callable[[int, int], None] | None = None,
     workers: int | None = None,
     layout: str = "phoenix14t",
+    texts: Path | None = None,
+    every: int = 1,
 ) -> Path:
-    """Write the corpus of a preset below ``folder``; does nothing when it is already there.
+    """Write the corpus of a preset, or of a table, below ``folder``; does nothing when it is already there.
 
     The result is complete or absent: it is built beside ``folder`` and renamed at the end.
 
@@ -70,9 +74,15 @@ def write_corpus(
         on_clip: called with clips done and clips in all.
         workers: drawing processes; default: one per core.
         layout: of which release, one of ``LAYOUTS``.
+        texts: a table as ``read_text_table`` reads it, whose sentences are drawn instead of the built-in ones; of the
+            preset the size of the frames counts then, and the plain text is that of train.
+        every: of so many frames only the first is drawn, for what samples no others.
 
     Returns:
         The dataset's root, such as ``folder/PHOENIX-2014-T``.
+
+    Raises:
+        InputError: something else lies in ``folder``, or the table is none.
     """
     folder = folder.resolve()
     if folder.exists() and not (folder / "corpus.yaml").is_file() and (not folder.is_dir() or any(folder.iterdir())):
@@ -81,12 +91,22 @@ def write_corpus(
     about = {"corpus": "built-in", "version": VERSION, "preset": preset, "seed": seed}
     if layout != "phoenix14t":
         about["layout"] = layout
+    if texts is not None:
+        about = {"corpus": "drawn", "version": VERSION, "texts": file_sha256(texts), "preset": preset, "seed": seed}
+    if every > 1:
+        about["every"] = every
     released = LAYOUTS[layout]
     card = folder / "corpus.yaml"
     if card.is_file() and yaml.safe_load(card.read_text()) == about:
         return folder / released.folder
     size = PRESETS[preset]
-    utterances, monolingual = compose(size, seed, released.sentence)
+    if texts is None:
+        utterances, monolingual = compose(size, seed, released.sentence)
+        forms: Mapping[str, SignForm] = lexicon(seed)
+    else:
+        utterances = read_text_table(texts, seed)
+        monolingual = list(dict.fromkeys(said.text for said in utterances if said.split == "train"))
+        forms = vocabulary_forms((sign for said in utterances for sign in said.signs), seed)
     units = released.units(utterances)
     counts: list[list[int]] = []
     # Spawned, not forked: the caller may hold threads.
@@ -95,9 +115,10 @@ def write_corpus(
         root = new / released.folder
         root.mkdir(parents=True)
         (new / released.text_file).write_text("".join(line + "\n" for line in monolingual), encoding="utf-8")
-        draw = functools.partial(_draw, root, size, seed, layout)
+        draw = functools.partial(_draw, root, size, seed, layout, every)
+        signs = [[[forms[sign] for sign in said.signs] for said in unit] for unit in units]
         with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn) as pool:
-            for drawn in pool.map(draw, units, chunksize=8):
+            for drawn in pool.map(draw, units, signs, chunksize=8):
                 counts.append(drawn)
                 if on_clip:
                     on_clip(sum(map(len, counts)), len(utterances))
@@ -158,20 +179,24 @@ def _name(split: str, number: int) -> str:
     return f"{day:%d%B_%Y_%A}_{series}-{number % 8 + 1}"
 
 
-def _draw(root: Path, size: Preset, seed: int, layout: str, unit: tuple[Utterance, ...]) -> list[int]:
+def _draw(
+    root: Path, size: Preset, seed: int, layout: str, every: int, unit: tuple[Utterance, ...],
+    signs: Sequence[Sequence[SignForm]],
+) -> list[int]:  # fmt: skip
     """Frames of each clip of a unit, which then lies below the root."""
     released = LAYOUTS[layout]
     width = size.height if released.square else size.width
     shape = (width - width % 2, size.height - size.height % 2) if released.square else (width, size.height)
-    return released.write(root, shape, unit, (_images(shape, seed, said) for said in unit))
+    drawn = (_images(shape, seed, every, said, forms) for said, forms in zip(unit, signs, strict=True))
+    return released.write(root, shape, unit, drawn)
 
 
-def _images(shape: tuple[int, int], seed: int, said: Utterance) -> Images:
+def _images(shape: tuple[int, int], seed: int, every: int, said: Utterance, forms: Sequence[SignForm]) -> Images:
     rng = np.random.default_rng([seed, *said.name.encode()])
     look = Look.draw(seed, said.signer)
     camera = (float(rng.normal(0, 0.04)), float(rng.normal(0, 0.03)))
     canvas = Canvas(look, *shape, camera, light=float(rng.uniform(0.85, 1.12)))
-    forms = lexicon(seed)
-    for pose in poses([forms[sign] for sign in said.signs], look, rng):
+    for number, pose in enumerate(poses(forms, look, rng, said.frames)):
         shake = (float(rng.normal(0, 0.25)), float(rng.normal(0, 0.25)))
-        yield canvas.draw(pose, shake)
+        if number % every == 0:
+            yield canvas.draw(pose, shake)

@@ -1,10 +1,11 @@
-"""The signs of the built-in corpus and their form: what the hands and the mouth do."""
+"""The signs of the drawn corpora and their form: what the hands and the mouth do."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -50,6 +51,9 @@ MOUTHS = ("closed", "open", "wide", "round")
 ORIENTATIONS = (-90.0, -45.0, 0.0, 45.0)
 
 
+_WEIGHTS = {"location": 2, "movement": 2, "hands": 2, "target": 2, "handshape": 1, "orientation": 1}
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class SignForm:
     """The five parameters of a sign, and the other hand."""
@@ -62,11 +66,12 @@ class SignForm:
     hands: str
     """``one``; ``mirrored``: the other hand does the same; ``base``: the other hand is a flat, still base."""
     mouth: str
+    target: str | None = None
+    """Another location, which the hand goes to while it does the movement; None: it stays at the one."""
 
     def difference(self, other: SignForm) -> int:
         """How far apart two signs look: large parts of the picture count double."""
-        weights = {"location": 2, "movement": 2, "hands": 2, "handshape": 1, "orientation": 1}
-        return sum(w for name, w in weights.items() if getattr(self, name) != getattr(other, name))
+        return sum(weight for name, weight in _WEIGHTS.items() if getattr(self, name) != getattr(other, name))
 
 
 @functools.cache
@@ -90,5 +95,33 @@ def lexicon(seed: int) -> dict[str, SignForm]:
                 mouth=str(rng.choice(MOUTHS)),
             )
             if all(form.difference(other) >= 3 for other in forms.values()):
+                forms[name] = form
+    return forms
+
+
+def vocabulary_forms(glosses: Iterable[str], seed: int) -> dict[str, SignForm]:
+    """A form for every gloss of any vocabulary, drawn from its name and the seed; every two differ in place, target,
+    movement or hands, or in two of handshape, orientation and mouth.
+
+    A gloss keeps its form in other vocabularies, but for the few whose first draw another one has taken.
+    """
+    forms: dict[str, SignForm] = {}
+    taken: dict[tuple[object, ...], list[SignForm]] = {}
+    for name in sorted(set(glosses)):
+        rng = np.random.default_rng([seed, 0x566F63, *name.encode()])
+        while name not in forms:
+            location, target = (str(place) for place in rng.choice(list(LOCATIONS), size=2, replace=False))
+            form = SignForm(
+                handshape=str(rng.choice(list(HANDSHAPES))),
+                location=location,
+                movement=str(rng.choice(MOVEMENTS)),
+                orientation=float(rng.choice(ORIENTATIONS)),
+                hands=str(rng.choice(HANDS)),
+                mouth=str(rng.choice(MOUTHS)),
+                target=target if rng.random() < 0.75 else None,
+            )
+            alike = taken.setdefault((form.location, form.movement, form.hands, form.target), [])
+            if all(form.difference(other) + (form.mouth != other.mouth) >= 2 for other in alike):
+                alike.append(form)
                 forms[name] = form
     return forms

@@ -16,13 +16,18 @@ TRANSITION_FRAMES = 5
 """At 25 frames per second and speed 1: a sign lasts 0.44 s, the way to the next one 0.2 s."""
 
 
-def poses(forms: Sequence[SignForm], look: Look, rng: np.random.Generator) -> list[Pose]:
+def poses(forms: Sequence[SignForm], look: Look, rng: np.random.Generator, frames: int | None = None) -> list[Pose]:
     """The frames of a clip: from rest through the signs and back to rest.
 
     Every sign differs from its dictionary form as people's do: place, size and length vary, and the way from one
     sign to the next is a smooth path between wherever they end and begin.
+
+    Args:
+        frames: as many as there are to be, at whatever pace that takes; None: at the signer's.
     """
     tempo = look.speed * rng.uniform(0.88, 1.12)
+    if frames is not None:
+        tempo = (len(forms) * (SIGN_FRAMES + TRANSITION_FRAMES) + TRANSITION_FRAMES) / frames
     path: list[Pose] = []
     current = _resting()
     for form in forms:
@@ -34,7 +39,8 @@ def poses(forms: Sequence[SignForm], look: Look, rng: np.random.Generator) -> li
         path += _transition(current, sign[0], max(2, round(TRANSITION_FRAMES * rng.uniform(0.8, 1.3) / tempo)))
         path += sign
         current = sign[-1]
-    return path + _transition(current, _resting(), max(2, round(TRANSITION_FRAMES / tempo)))
+    path += _transition(current, _resting(), max(2, round(TRANSITION_FRAMES / tempo)))
+    return path if frames is None else [path[int(at)] for at in np.linspace(0, len(path) - 1, frames).round()]
 
 
 def _resting() -> Pose:
@@ -43,6 +49,8 @@ def _resting() -> Pose:
 
 def _pose(form: SignForm, time: float, shift: np.ndarray, size: float, turn: float) -> Pose:
     x, y = LOCATIONS[form.location]
+    if form.target is not None:
+        x, y = _mix((x, y), LOCATIONS[form.target], _eased(time))
     dx, dy = _movement(form.movement, time)
     hand = (x + shift[0] + size * dx, y + shift[1] + size * dy)
     if form.hands == "mirrored":
@@ -58,7 +66,7 @@ def _pose(form: SignForm, time: float, shift: np.ndarray, size: float, turn: flo
 
 def _movement(kind: str, time: float) -> Point:
     """Displacement of the hand at ``time`` in 0..1, in body units."""
-    eased = 0.5 - 0.5 * math.cos(math.pi * time)
+    eased = _eased(time)
     if kind == "up":
         return 0.0, 0.22 - 0.44 * eased
     if kind == "down":
@@ -74,6 +82,10 @@ def _movement(kind: str, time: float) -> Point:
     if kind == "tap":
         return 0.0, 0.13 * abs(math.sin(2 * math.pi * time))
     return 0.0, 0.0
+
+
+def _eased(time: float) -> float:
+    return 0.5 - 0.5 * math.cos(math.pi * time)
 
 
 def _transition(a: Pose, b: Pose, frames: int) -> list[Pose]:

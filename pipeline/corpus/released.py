@@ -31,6 +31,8 @@ class Utterance:
     signer: int
     signs: tuple[str, ...]
     text: str
+    frames: int | None = None
+    """At 25 fps; None: as many as the signer takes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
