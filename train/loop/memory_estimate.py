@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from train.models.translator import SignTranslator
 from train.settings import TrainingSettings
 
 TOLERANCE = 0.2
@@ -125,8 +127,7 @@ def _bytes(tensor: Tensor) -> int:
 
 def _activations(model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Tensor]) -> int:
     """Bytes that a batch's forward pass keeps, with what the loss takes besides at the start of the backward pass."""
-    device = next(model.parameters()).device
-    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    batch = send_to_device(batch, next(model.parameters()).device)
     if not settings.gradient_checkpointing or not isinstance(model, PreTrainedModel):
         return _kept(model, settings, batch)[0]
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
@@ -162,10 +163,10 @@ def _kept(
         with _undisturbed(model, device), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             with torch.autocast(device.type, dtype=half, enabled=half is not None):
                 output = model(**batch)
-            logits = getattr(output, "logits", None)
             kept = sum(seen.values())
-            head = 0 if logits is None else LOSS_COPIES * logits.numel() * 4
-            del output, logits
+            pieces = model.language_model.config.vocab_size if isinstance(model, SignTranslator) else 0
+            head = LOSS_COPIES * batch["labels"].numel() * pieces * 4
+            del output
     finally:
         for handle in handles:
             handle.remove()
@@ -174,7 +175,8 @@ def _kept(
 
 @contextmanager
 def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """In training mode, with random numbers that nobody misses."""
+    """In training mode, with random numbers that nobody misses and statistics that go back to what they were."""
+    before = [buffer.clone() for buffer in model.buffers()]
     mode = model.training
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
@@ -183,3 +185,5 @@ def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
             yield
         finally:
             model.train(mode)
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)
