@@ -22,6 +22,12 @@ TOLERANCE = 0.2
 LOSS_COPIES = 1
 """fp32 tensors of the logits' size that the backward pass of the loss adds to what is kept."""
 
+OF_FRAMES = 3
+"""Tensors as large as the largest that a backbone keeps, which its backward pass has besides."""
+
+FEW_FRAMES = 16
+"""By which that is measured."""
+
 BUFFERS = 2**25
 """Bytes that libraries take for themselves when training begins on a CPU; 30 to 60 MB were measured."""
 
@@ -128,6 +134,8 @@ def _bytes(tensor: Tensor) -> int:
 def _activations(model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Tensor]) -> int:
     """Bytes that a batch's forward pass keeps, with what the loss takes besides at the start of the backward pass."""
     batch = send_to_device(batch, next(model.parameters()).device)
+    if "frames" in batch:
+        return _from_frames(model, settings, batch)
     if not settings.gradient_checkpointing or not isinstance(model, PreTrainedModel):
         return _kept(model, settings, batch)[0]
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
@@ -138,14 +146,45 @@ def _activations(model: nn.Module, settings: TrainingSettings, batch: Mapping[st
     return outside + inputs + (whole - outside) // max(1, len(layers))
 
 
+def _from_frames(model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Any]) -> int:
+    """As ``_activations``, with what the backbone's backward pass has besides, by a few frames. Where it computes its
+    values again, that is what it has of them at once. Of the language model, which is small beside it, all counts."""
+    encoder: Any = model.encoder
+    frames, few = len(batch["frames"]), batch["frames"][:FEW_FRAMES]
+    sizes = _saved(model, settings, lambda: encoder.pooled(few))
+    besides = OF_FRAMES * max(sizes)
+    way = encoder.frame_pass
+    if way is not None:
+        besides = way.at_once(frames) * (sum(sizes) + besides)
+    return _kept(model, settings, batch)[0] + int(besides / len(few) * frames)
+
+
 def _kept(
-    model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Tensor], layers: Sequence[nn.Module] = ()
+    model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Any], layers: Sequence[nn.Module] = ()
 ) -> tuple[int, int]:
-    """Bytes that autograd keeps of one forward pass, parameters apart, and bytes of the inputs of ``layers``."""
+    """Bytes that autograd keeps of one forward pass, parameters apart, with what the loss takes besides; and bytes of
+    the inputs of ``layers``."""
+    inputs = 0
+
+    def count(_: nn.Module, given: tuple[Any, ...]) -> None:
+        nonlocal inputs
+        inputs += sum(_bytes(one) for one in given if isinstance(one, Tensor))
+
+    handles = [layer.register_forward_pre_hook(count) for layer in layers]
+    try:
+        kept = sum(_saved(model, settings, lambda: model(**batch)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    pieces = model.language_model.config.vocab_size if isinstance(model, SignTranslator) else 0
+    return kept + LOSS_COPIES * batch["labels"].numel() * pieces * 4, inputs
+
+
+def _saved(model: nn.Module, settings: TrainingSettings, work: Callable[[], Any]) -> list[int]:
+    """Bytes of each tensor that autograd keeps of some work with the model, its own parameters apart."""
     device = next(model.parameters()).device
     own = {one.untyped_storage().data_ptr() for one in [*model.parameters(), *model.buffers()]}
     seen: dict[int, int] = {}
-    inputs = 0
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -153,24 +192,15 @@ def _kept(
             seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    def count(_: nn.Module, given: tuple[Any, ...]) -> None:
-        nonlocal inputs
-        inputs += sum(_bytes(one) for one in given if isinstance(one, Tensor))
-
-    handles = [layer.register_forward_pre_hook(count) for layer in layers]
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.precision)
-    try:
-        with _undisturbed(model, device), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            with torch.autocast(device.type, dtype=half, enabled=half is not None):
-                output = model(**batch)
-            kept = sum(seen.values())
-            pieces = model.language_model.config.vocab_size if isinstance(model, SignTranslator) else 0
-            head = LOSS_COPIES * batch["labels"].numel() * pieces * 4
-            del output
-    finally:
-        for handle in handles:
-            handle.remove()
-    return kept + head, inputs
+    with (
+        _undisturbed(model, device),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast(device.type, dtype=half, enabled=half is not None),
+    ):
+        output = work()  # kept until all is counted: what is freed would have its place taken
+    del output
+    return list(seen.values())
 
 
 @contextmanager

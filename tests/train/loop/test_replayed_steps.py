@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import MT5Config, MT5ForConditionalGeneration
 
 import train.loop.group_trainer as group_trainer
 from extract.own_device import own_device
 from extract.store.feature_store import Features
 from train.data.feature_dataset import FeatureDataset, collate_features
+from train.loop.device import precisions
 from train.loop.replayed_steps import CallsAgain, CudaGraphs, Found, ReplayedSteps
 from train.loop.trainer import fit
 from train.models.language_model import build_mbart
@@ -96,6 +98,27 @@ def test_few_shapes_and_replays_give_the_losses_of_the_plain_loop(tmp_path: Path
     assert len(steps.recorded) < 10
 
 
+def test_a_model_with_relative_positions_is_replayed(tmp_path: Path, made: list[ReplayedSteps]) -> None:
+    """mT5, which takes other masks than mBART."""
+    logs = []
+    for settings in ({"batch_shapes": "packed"}, AGAIN):
+        torch.manual_seed(0)
+        config = MT5Config(d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=60, dropout_rate=0.0,
+                           decoder_start_token_id=0)  # fmt: skip
+        model = SignTranslator.compose(MT5ForConditionalGeneration(config), AdapterSettings(), 6)
+        logs.append(learn(tmp_path / str(settings["batch_shapes"]), model, steps=20, **settings))
+    assert figures(logs[1], "loss") == pytest.approx(figures(logs[0], "loss"), abs=1e-5)
+    assert made[0].replayed > 5
+
+
+@pytest.mark.skipif("bf16" not in precisions(own_device()), reason="needs a device with bf16")
+def test_half_precision_is_replayed(tmp_path: Path, made: list[ReplayedSteps]) -> None:
+    half = {"precision": "bf16", "steps": 20}
+    logs = [learn(tmp_path / settings["batch_shapes"], translator(), **settings, **half) for settings in (FEW, AGAIN)]
+    assert figures(logs[1], "loss") == pytest.approx(figures(logs[0], "loss"), rel=2e-2)
+    assert made[0].replayed > 5
+
+
 def test_a_replayed_run_resumes_to_the_letter(tmp_path: Path, made: list[ReplayedSteps]) -> None:
     whole, first, again = translator(0.1), translator(0.1), translator(0.1)
     expected = learn(tmp_path / "whole", whole, **AGAIN)
@@ -139,17 +162,11 @@ def test_low_rank_updates_are_replayed(tmp_path: Path, made: list[ReplayedSteps]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_cuda_graphs_take_the_steps_that_they_recorded(
-    tmp_path: Path, made: list[ReplayedSteps], precision: str
-) -> None:
-    logs = [
-        learn(tmp_path / settings["batch_shapes"], translator(), **settings, precision=precision)
-        for settings in (FEW, AGAIN)
-    ]
-    near = {"abs": 1e-5} if precision == "fp32" else {"rel": 2e-2}
-    assert figures(logs[1], "loss") == pytest.approx(figures(logs[0], "loss"), **near)
+def test_cuda_graphs_take_the_steps_that_they_recorded(tmp_path: Path, made: list[ReplayedSteps]) -> None:
+    logs = [learn(tmp_path / settings["batch_shapes"], translator(), **settings) for settings in (FEW, AGAIN)]
+    assert figures(logs[1], "loss") == pytest.approx(figures(logs[0], "loss"), abs=1e-5)
     assert isinstance(made[0].recorder, CudaGraphs)
+    assert made[0].replays
     assert made[0].replayed > 30
 
 
