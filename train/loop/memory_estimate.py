@@ -22,11 +22,8 @@ TOLERANCE = 0.2
 LOSS_COPIES = 1
 """fp32 tensors of the logits' size that the backward pass of the loss adds to what is kept."""
 
-OF_FRAMES = 3
-"""Tensors as large as the largest that a backbone keeps, which its backward pass has besides."""
-
 FEW_FRAMES = 16
-"""By which that is measured."""
+"""By which is measured what a backbone computes again."""
 
 BUFFERS = 2**25
 """Bytes that libraries take for themselves when training begins on a CPU; 30 to 60 MB were measured."""
@@ -147,16 +144,16 @@ def _activations(model: nn.Module, settings: TrainingSettings, batch: Mapping[st
 
 
 def _from_frames(model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Any]) -> int:
-    """As ``_activations``, with what the backbone's backward pass has besides, by a few frames. Where it computes its
-    values again, that is what it has of them at once. Of the language model, which is small beside it, all counts."""
+    """As ``_activations``. Where the backbone computes its values again, what it has of them at once counts, too. Of
+    the language model, which is small beside it, all counts."""
     encoder: Any = model.encoder
-    frames, few = len(batch["frames"]), batch["frames"][:FEW_FRAMES]
-    sizes = _saved(model, settings, lambda: encoder.pooled(few))
-    besides = OF_FRAMES * max(sizes)
+    kept, _ = _kept(model, settings, batch)
     way = encoder.frame_pass
-    if way is not None:
-        besides = way.at_once(frames) * (sum(sizes) + besides)
-    return _kept(model, settings, batch)[0] + int(besides / len(few) * frames)
+    if way is None:
+        return kept
+    frames, few = len(batch["frames"]), batch["frames"][:FEW_FRAMES]
+    again = sum(_saved(model, settings, lambda: encoder.pooled(few))) / len(few)
+    return kept + int(way.at_once(frames) * frames * again)
 
 
 def _kept(
@@ -190,7 +187,7 @@ def _saved(model: nn.Module, settings: TrainingSettings, work: Callable[[], Any]
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself, saved by what made it, would hold that for ever
 
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.precision)
     with (
