@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 
-from train.data.clip_dataset import ClipDataset
 from train.data.feature_dataset import FeatureDataset
 from train.data.padded_batches import ResidentFeatures
 from train.loop.device import free_memory
@@ -61,9 +60,10 @@ def loader_processes(settings: TrainingSettings, device: torch.device, train: An
     their batches fit into shared memory, of which containers have little."""
     if settings.workers is not None:
         return settings.workers
-    if device.type != "cuda" or not isinstance(train, ClipDataset):
+    if device.type != "cuda" or not hasattr(train, "bytes_of"):
         return 0
     cores = (os.cpu_count() or 1) // local_process_count() - 2
     shared = os.statvfs(SHARED_MEMORY)
     room = shared.f_bavail * shared.f_frsize // local_process_count()
-    return max(0, min(cores, room // ((PREFETCH + 1) * train.bytes_of(settings.batch_size))))
+    batch: int = train.bytes_of(settings.batch_size)
+    return max(0, min(cores, room // ((PREFETCH + 1) * batch)))

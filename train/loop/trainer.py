@@ -20,7 +20,6 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from extract.own_device import own_device
-from train.data.clip_dataset import ClipDataset
 from train.data.length_batches import LengthBatches
 from train.data.padded_batches import PaddedBatches, up
 from train.loop.batch_shapes import Shapes, loader_processes, on_device, shapes_of
@@ -172,7 +171,8 @@ def _memory(
     if not hasattr(train, "example_of"):
         return None
     clips, steps, pieces = batches.largest
-    if isinstance(train, ClipDataset):
+    from_pixels = hasattr(train, "sizes")
+    if from_pixels:
         frames, pieces = (list(sizes) for sizes in zip(*train.sizes, strict=True))
         clips, most = batches.fullest(frames, settings.epochs or (settings.steps or 1) / len(batches))
         steps, pieces = math.ceil(most / clips), max(pieces)
@@ -180,7 +180,7 @@ def _memory(
         clips, steps, pieces = clips if settings.batch_tokens is None else up(clips), up(steps), up(pieces)
     memory = estimate(
         model, settings, lambda n: collate([train.example_of(steps, pieces)] * n), clips, batches.processes,
-        alike=batches.alike and not isinstance(train, ClipDataset),
+        alike=batches.alike and not from_pixels,
     )  # fmt: skip
     if shapes == "replayed" and device.type == "cuda":
         # Recorded steps have memory of their own; steps that are not recorded need theirs besides.
