@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 import torch
 
 from extract.atomic_write import write_atomic
+from extract.own_device import own_device
 from pipeline.ablation.arm import Arm, arms
 from pipeline.ablation.outcome import Outcome, measure
 from pipeline.ablation.tables import OPTIONS_OFF, Row, Table, table
@@ -34,7 +35,6 @@ from pipeline.commands.arguments import open_run
 from pipeline.experiment.progress_bars import Bars
 from pipeline.experiment.config import Experiment
 from pipeline.experiment.run import Run
-from train.loop.device import training_device
 
 Axis = Mapping[str, Mapping[str, Any]]
 """Label to what it changes in the config."""
@@ -154,7 +154,7 @@ def _axis(experiment: Experiment, name: str, values: str | None) -> Axis:
 
 def _device() -> str:
     """Of this call; arms that were done before may come from elsewhere."""
-    device = training_device()
+    device = own_device()
     return torch.cuda.get_device_name() if device.type == "cuda" else device.type
 
 

@@ -92,8 +92,15 @@ class TrainingSettings(Settings):
     ``mlflow``; each must be installed."""
     check_memory: Annotated[bool, Execution] = True
     """Refuse before the first step what the estimate says cannot fit into memory."""
-    workers: Annotated[int, Field(ge=0), Execution] = 0
-    """Processes that prepare batches; 0: the training process itself."""
+    workers: Annotated[int | None, Field(ge=0), Execution] = None
+    """Processes that prepare batches; 0: the training process itself; None: of clips for a GPU a process per core less
+    two, as shared memory allows, else 0."""
+    batch_shapes: Annotated[Literal["auto", "packed", "padded", "replayed"], Execution] = "auto"
+    """Of stage 2: batches as they are; padded up to few shapes; or these, each shape's whole step recorded and replayed
+    (docs/decisions/replayed-steps.md). ``auto``: replayed on a GPU, packed elsewhere. Results differ by rounding."""
+    resident: Annotated[bool | None, Execution] = None
+    """Stage 2's features lie on the device, with padded or replayed steps. None: on a GPU, where they take a tenth of
+    its free memory at most."""
     dominance: Annotated[bool, Execution] = False
     """Log the norms of gradients, parameters and updates of each part of the model, as the paper's Figure 2 does."""
 
@@ -306,6 +313,11 @@ class Stage2Settings(TrainingSettings):
     """Beam search at test time [P]."""
     max_length: Positive = 128
     """Pieces of a translation, at most [?]."""
+    translate_clips: Annotated[Positive | None, Execution] = None
+    """Clips that are translated at once; None: as many as a GPU's memory takes, 32 on a CPU."""
+    translate_precision: Annotated[Literal["fp32", "bf16"], Execution] = "fp32"
+    """Of the weights at test time. The test split is translated anew when it changes; training stays as it is. Rounding
+    in bf16 hangs on what is translated together."""
 
 
 class TrainSettings(Settings):

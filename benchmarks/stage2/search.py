@@ -32,7 +32,7 @@ class EndsAt(LogitsProcessor):
 
 def generating(pipe: Connection, clips: int) -> None:
     """Beam search over a split, in order of length or as it comes; answers with both, in turn."""
-    from eval.translation.translate_features import BATCH
+    from train.loop.search_batches import BATCH
 
     lengths = corpus_lengths(clips)
     data, model = dataset(lengths), translator(3, TRIMMED, **TINY).eval()

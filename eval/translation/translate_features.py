@@ -13,10 +13,10 @@ from transformers import PreTrainedTokenizerBase
 from eval.predictions.prediction_file import Prediction
 from eval.translation.gather_shares import gather, share
 from extract.dataset.clip_index import Clip
+from extract.errors import InputError
 from extract.store.feature_store import Features, FeatureStore
+from train.loop.search_batches import clips_at_once
 from train.models.translator import SignTranslator
-
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def translate_split(
     *,
     beams: int,
     max_length: int,
+    at_once: int | None = None,
     shuffle_seed: int | None = None,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> list[Prediction]:
@@ -47,6 +48,7 @@ def translate_split(
 
     Args:
         store: features made as those that the model learnt from; others are refused.
+        at_once: as of ``translate``.
         shuffle_seed: give every clip the features of another one (the ``shuffled`` row); None: its own.
         on_clip: called with clips done and clips in all.
 
@@ -59,7 +61,7 @@ def translate_split(
     sources = ids if shuffle_seed is None else derange(ids, shuffle_seed)
     mine, source_of = share(ids), dict(zip(ids, sources, strict=True))
     features = store.load([source_of[id] for id in mine])
-    texts = translate(model, tokenizer, features, beams=beams, max_length=max_length, on_clip=on_clip)
+    texts = translate(model, tokenizer, features, beams=beams, max_length=max_length, at_once=at_once, on_clip=on_clip)
     return _predictions(clips, gather(dict(zip(mine, texts, strict=True)), ids))
 
 
@@ -71,6 +73,7 @@ def translate_clips(
     *,
     beams: int,
     max_length: int,
+    at_once: int | None = None,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> list[Prediction]:
     """One prediction per clip; one without features, or longer than the model's positions, gets an empty hypothesis."""
@@ -81,7 +84,7 @@ def translate_clips(
     if not rows:
         return _predictions(clips, {})
     fitting = Features([features.ids[place] for place in short], np.concatenate(rows), np.cumsum([0, *lengths[short]]))
-    texts = translate(model, tokenizer, fitting, beams=beams, max_length=max_length, on_clip=on_clip)
+    texts = translate(model, tokenizer, fitting, beams=beams, max_length=max_length, at_once=at_once, on_clip=on_clip)
     return _predictions(clips, dict(zip(fitting.ids, texts, strict=True)))
 
 
@@ -138,29 +141,46 @@ def translate(
     *,
     beams: int,
     max_length: int,
+    at_once: int | None = None,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> list[Translation]:
     """Beam search over all clips of ``features``, in their order.
 
     Clips are batched by length, so that little is spent on padding; the result does not depend on it.
+
+    Args:
+        at_once: clips of a batch; None: as many as memory takes on a GPU, 32 elsewhere. Halved where memory does not
+            suffice after all.
+
+    Raises:
+        InputError: there is not memory enough for one clip.
     """
     model.eval()
     device = next(model.parameters()).device
     lengths = np.diff(features.offsets)
     order = np.argsort(-lengths, kind="stable")
+    clips = at_once or clips_at_once(model, int(lengths.max(initial=1)), beams, max_length)
     found: dict[int, Translation] = {}
-    for start in range(0, len(order), BATCH):
-        batch = order[start : start + BATCH]
+    while len(found) < len(order):
+        batch = order[len(found) : len(found) + clips]
         packed = [features.array[features.offsets[i] : features.offsets[i + 1]] for i in batch]
-        output: Any = model.generate(
-            features=torch.from_numpy(np.concatenate(packed)).float().to(device),
-            lengths=torch.from_numpy(lengths[batch]),
-            num_beams=beams,
-            max_new_tokens=max_length,
-            do_sample=False,
-            return_dict_in_generate=True,
-            output_scores=True,
-        )
+        try:
+            output: Any = model.generate(
+                features=torch.from_numpy(np.concatenate(packed)).float().to(device),
+                lengths=lengths[batch].tolist(),
+                num_beams=beams,
+                max_new_tokens=max_length,
+                do_sample=False,
+                return_dict_in_generate=True,
+                output_scores=True,
+            )
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise InputError(f"memory of {device}", expected="room for the search over one clip",
+                                 found=str(error).split(". ")[0],
+                                 remedy="Use fewer beams, or a smaller max_length.") from error  # fmt: skip
+            clips = len(batch) // 2
+            continue
         texts = tokenizer.batch_decode(output.sequences, skip_special_tokens=True)
         pieces = [tokenizer.convert_ids_to_tokens(ids, skip_special_tokens=True) for ids in output.sequences.tolist()]
         scores = output.sequences_scores.tolist() if beams > 1 else [None] * len(texts)

@@ -17,6 +17,7 @@ from extract.encoder.backends import Backend, choose_backend
 from extract.encoder.encoder_config import VisualEncoderConfig
 from extract.encoder.visual_encoder import VisualEncoder
 from extract.errors import InputError
+from extract.own_device import own_device
 from extract.settings import ExtractSettings, Level
 
 
@@ -73,7 +74,8 @@ class Extractor:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
-        self.encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        device = own_device()
+        self.encoder = encoder.to(device if device.type == "cuda" else "cpu")
         self.level, self.dtype, self.batch = settings.features, settings.dtype, settings.batch_frames
         self.backend: Backend = choose_backend(self.encoder, settings.backend, settings.batch_frames, settings.compute)
 

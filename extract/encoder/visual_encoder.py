@@ -17,6 +17,7 @@ from extract.encoder.backbone_weights import load_backbone
 from extract.encoder.encoder_config import VisualEncoderConfig
 from extract.encoder.hidden_states import StateEncoder
 from extract.errors import InputError
+from extract.own_device import moved
 from extract.pretrained import load_pretrained
 from extract.settings import EncoderSettings, FrameSettings
 
@@ -59,19 +60,21 @@ class TemporalModule(nn.Module):
         for conv, norm, pool in zip(self.convs, self.norms, self.pools, strict=True):
             padded = nn.utils.rnn.pad_sequence(list(torch.split(frames, lengths)), batch_first=True)  # (B, T, C)
             hidden = conv(padded.transpose(1, 2)).transpose(1, 2)  # (B, T, width)
-            frames = torch.relu(norm(hidden[_valid(lengths, hidden)]))  # (sum, width): no padding in BatchNorm
+            frames = torch.relu(norm(hidden[_valid(lengths, hidden.device)]))  # (sum, width): no padding in BatchNorm
             if pool > 1:
                 # After ReLU nothing is negative, so zero padding never wins the maximum.
                 padded = nn.utils.rnn.pad_sequence(list(torch.split(frames, lengths)), batch_first=True)
                 pooled = nn.functional.max_pool1d(padded.transpose(1, 2), pool, pool, ceil_mode=True).transpose(1, 2)
                 lengths = [-(-length // pool) for length in lengths]
-                frames = pooled[_valid(lengths, pooled)]
+                frames = pooled[_valid(lengths, pooled.device)]
         return frames, lengths
 
 
-def _valid(lengths: list[int], padded: Tensor) -> Tensor:
-    steps = torch.arange(padded.shape[1], device=padded.device)
-    return steps[None, :] < torch.tensor(lengths, device=padded.device)[:, None]
+def _valid(lengths: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Clip and step of each valid step of a padded batch. Counted here: a mask would be, by waiting for the device."""
+    clips = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    steps = torch.cat([torch.arange(length) for length in lengths])
+    return moved(clips, device), moved(steps, device)
 
 
 class VisualEncoder(PreTrainedModel):

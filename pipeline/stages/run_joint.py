@@ -78,6 +78,7 @@ def run_joint(run: Run, task: Task) -> Result:
     model, log = train_joint(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
         language_model=language_model, spent=_spent(run), bars=bars.bar, begin=begin,
+        say=lambda line: bars.say(f"  {line}"),
     )  # fmt: skip
     if process_rank() > 0:
         return HELPED
@@ -114,7 +115,10 @@ def run_joint_test(run: Run, task: Task) -> Result:
     with task.bars.bar("joint: encoding", "clips") as tick:
         features, failed = encode_clips(model, pixels, clips, tick)
     with task.bars.bar("joint", "clips") as tick:
-        predictions = translate_clips(model, tokenizer, features, clips, on_clip=tick, **_translate_inputs(run))
+        predictions = translate_clips(
+            model, tokenizer, features, clips, at_once=run.experiment.train.stage2.translate_clips, on_clip=tick,
+            **_translate_inputs(run),
+        )  # fmt: skip
     path = write_predictions(run.folder / "predictions" / "joint.jsonl", predictions)
     said = f"{len(clips)} clips" + (f", [yellow]{len(failed)} cannot be read[/yellow]" if failed else "")
     return Result([path], file_sha256(path), said, len(failed))

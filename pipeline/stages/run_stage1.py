@@ -59,7 +59,7 @@ def run_stage1(run: Run, task: Task) -> Result:
     train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
     model, stage1_log = train_stage1(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
-        language_model=light_t, bars=bars.bar,
+        language_model=light_t, bars=bars.bar, say=lambda line: bars.say(f"  {line}"),
     )  # fmt: skip
     if process_rank() > 0:
         return HELPED

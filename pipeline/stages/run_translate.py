@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 def translate_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.stage2
     chosen = {"beams": settings.beams, "max_length": settings.max_length, "rows": list(rows(run.experiment))}
+    if settings.translate_precision != "fp32":
+        chosen["precision"] = settings.translate_precision
     return {**chosen, **given_features(run, "test")}
 
 
 def run_translate(run: Run, task: Task) -> Result:
     """The test split to ``predictions/<row>.jsonl``: the stages, and the two sanity rows of stage 2."""
+    import torch
+
     from eval.predictions.prediction_file import write_predictions
     from eval.translation.translate_features import text_prior, translatable, translate_split
+    from extract.own_device import own_device
     from extract.store.feature_store import FeatureStore
+    from train.loop.device import require_precision
     from train.models.tokenizer import load_tokenizer
     from train.models.translator import load_sign_translator
     from train.processes import process_rank
@@ -35,10 +41,13 @@ def run_translate(run: Run, task: Task) -> Result:
     settings = run.experiment.train.stage2
     store, clips = FeatureStore.open(run.store("test")), run.clips("test")
     options = {"beams": settings.beams, "max_length": settings.max_length}
+    require_precision(settings.translate_precision, own_device())
     paths = {row: run.folder / "predictions" / f"{row}.jsonl" for row in rows(run.experiment)}
     for row, path in paths.items():
         folder = run.folder / ("stage1" if row == "stage1" else "stage2")
         model, tokenizer = load_sign_translator(folder), load_tokenizer(folder, run.dataset.entry.language)
+        if settings.translate_precision == "bf16":
+            model.to(torch.bfloat16)
         if row == "stage1":
             _require_own(run, store)
             model.reads = store.provenance["features"]
@@ -48,8 +57,9 @@ def run_translate(run: Run, task: Task) -> Result:
             seed = settings.seed if row == "shuffled" else None
             with task.bars.bar(row, "clips") as tick:
                 predictions = translate_split(
-                    model, tokenizer, store, clips, shuffle_seed=seed, on_clip=tick, **options
-                )
+                    model, tokenizer, store, clips, at_once=settings.translate_clips, shuffle_seed=seed, on_clip=tick,
+                    **options,
+                )  # fmt: skip
         if process_rank() == 0:
             write_predictions(path, predictions)
     if process_rank() > 0:

@@ -7,19 +7,18 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from extract.dataset.clip_index import Clip
 from extract.decoding.read_clip import Source, read_clip
 from extract.errors import SltError
 from extract.settings import FrameSettings
+from train.data.drawn_dataset import DrawnDataset
 from train.data.frame_augmentation import draw_warp
 from train.data.targets import pad_labels
 from train.settings import WarpSettings
 
 
-class ClipDataset(Dataset[dict[str, Any]]):
+class ClipDataset(DrawnDataset):
     """Decodes clips as they are asked for.
 
     Args:
@@ -33,16 +32,13 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self, source: Source, clips: Sequence[Clip], targets: Sequence[Sequence[int]], frames: FrameSettings,
         random: bool, seed: int = 0, warp: WarpSettings | None = None,
     ) -> None:  # fmt: skip
+        super().__init__()
         self.source, self.clips, self.targets, self.frames = source, clips, targets, frames
-        self.random, self.seed, self.epoch = random, seed, 0
+        self.random, self.seed = random, seed
         self.warp = warp if random else None
 
     def __len__(self) -> int:
         return len(self.clips)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the training loop, so that the draw depends on seed, epoch and clip alone."""
-        self.epoch = epoch
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, self.epoch, item]) if self.random else None
@@ -52,6 +48,22 @@ class ClipDataset(Dataset[dict[str, Any]]):
         except SltError as error:
             return {"error": error}
         return {"frames": torch.from_numpy(frames), "labels": self.targets[item]}
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Sampled frames and target pieces of each clip. Not ``lengths``, by which batches would be made."""
+        frames = (-(-clip.n_frames // self.frames.keep_every) for clip in self.clips)
+        return list(zip(frames, map(len, self.targets), strict=True))
+
+    def bytes_of(self, clips: int) -> int:
+        """What the frames of so many clips take."""
+        frames = sum(count for count, _ in self.sizes) * clips // len(self.clips)
+        return frames * 3 * self.frames.crop**2
+
+    def example_of(self, frames: int, pieces: int) -> dict[str, Any]:
+        """An example of these lengths, to measure what a batch takes."""
+        side = self.frames.crop
+        return {"frames": torch.zeros(frames, 3, side, side, dtype=torch.uint8), "labels": [0] * pieces}
 
 
 class FailedBatch:
@@ -70,8 +82,9 @@ class FailedBatch:
     to = keys = __getitem__ = __iter__ = __len__ = _refuse
 
 
-def collate_clips(examples: Sequence[dict[str, Any]]) -> dict[str, Tensor] | FailedBatch:
-    """Frames packed one clip after the other (no padding), labels padded with -100.
+def collate_clips(examples: Sequence[dict[str, Any]]) -> dict[str, Any] | FailedBatch:
+    """Frames packed one clip after the other (no padding), labels padded with -100, lengths as a list, so that they
+    stay on the CPU.
 
     ``labels`` comes first: the training loop takes the batch size from the first tensor.
     """
@@ -80,6 +93,6 @@ def collate_clips(examples: Sequence[dict[str, Any]]) -> dict[str, Tensor] | Fai
             return FailedBatch(example["error"])
     return {
         "labels": pad_labels([example["labels"] for example in examples]),
-        "lengths": torch.tensor([len(example["frames"]) for example in examples]),
+        "lengths": [len(example["frames"]) for example in examples],
         "frames": torch.cat([example["frames"] for example in examples]),
     }

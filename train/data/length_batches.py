@@ -57,6 +57,19 @@ class LengthBatches(Sampler[list[int]]):
         self.alike = bool((sizes == sizes[:1]).all())
         """All examples have the same lengths."""
 
+    def fullest(self, sizes: Sequence[int], epochs: float) -> tuple[int, int]:
+        """Of this process's batches in so many epochs the one with most steps in sum: its examples, and the sum.
+
+        For examples that are batched at random. Which are in a batch is known before.
+        """
+        before, found = self.epoch, (1, 0)
+        for epoch in range(math.ceil(epochs)):
+            self.set_epoch(epoch)
+            for batch in self:
+                found = max(found, (len(batch), sum(sizes[place] for place in batch)), key=lambda one: one[1])
+        self.set_epoch(before)
+        return found
+
     def __len__(self) -> int:
         """Batches of this process in an epoch."""
         return len(self.cuts) // self.processes

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from sacrebleu.metrics import BLEU
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
+from train.loop.search_batches import BATCH
 from train.processes import process_count, process_rank
-
-BATCH = 32
-"""Clips that are translated at once, at least."""
 
 
 @torch.no_grad()
@@ -43,19 +42,19 @@ def watch(
     batches = [order[start : start + clips] for start in range(0, len(order), clips)]
     loader: DataLoader[Any] = DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers)
     rows: list[tuple[int, str, str]] = []
-    sums: list[tuple[float, int]] = []
+    losses: list[tuple[Tensor, int]] = []
     for places, batch in zip(batches, loader, strict=True):
-        batch = to_device(batch)
         labels = batch["labels"]
-        pieces = int((labels >= 0).sum())
-        sums.append((float(model(**batch).loss) * pieces, pieces))
+        batch = to_device(batch)
+        losses.append((model(**batch).loss, int((labels >= 0).sum())))
         found = model.generate(**batch, max_new_tokens=max_length, num_beams=1, do_sample=False)
         texts = (
             tokenizer.batch_decode(ids, skip_special_tokens=True)
             for ids in (found, labels.masked_fill(labels < 0, tokenizer.pad_token_id))
         )
         rows += zip(places, *texts, strict=True)
-    rows, sums = sorted(_of_all(rows)), _of_all(sums)
+    rows = sorted(_of_all(rows))
+    sums = _of_all([(float(loss) * pieces, pieces) for loss, pieces in losses])
     if [place for place, _, _ in rows] != list(range(len(lengths))):
         raise RuntimeError(f"{len(rows)} translations of {len(lengths)} clips")
     metric = BLEU(tokenize="none", smooth_method="none")

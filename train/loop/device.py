@@ -10,11 +10,6 @@ from extract.errors import InputError
 from train.processes import local_process_count
 
 
-def training_device() -> torch.device:
-    """The accelerator that this machine has, else the CPU. torch built for GPUs names one where there is none."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
 def require_precision(precision: str, device: torch.device) -> None:
     """
     Raises:

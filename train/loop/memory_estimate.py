@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from train.models.translator import SignTranslator
 from train.settings import TrainingSettings
 
 TOLERANCE = 0.2
@@ -19,6 +21,9 @@ TOLERANCE = 0.2
 
 LOSS_COPIES = 1
 """fp32 tensors of the logits' size that the backward pass of the loss adds to what is kept."""
+
+FEW_FRAMES = 16
+"""By which is measured what a backbone computes again."""
 
 BUFFERS = 2**25
 """Bytes that libraries take for themselves when training begins on a CPU; 30 to 60 MB were measured."""
@@ -125,8 +130,9 @@ def _bytes(tensor: Tensor) -> int:
 
 def _activations(model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Tensor]) -> int:
     """Bytes that a batch's forward pass keeps, with what the loss takes besides at the start of the backward pass."""
-    device = next(model.parameters()).device
-    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    batch = send_to_device(batch, next(model.parameters()).device)
+    if "frames" in batch:
+        return _from_frames(model, settings, batch)
     if not settings.gradient_checkpointing or not isinstance(model, PreTrainedModel):
         return _kept(model, settings, batch)[0]
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
@@ -137,44 +143,67 @@ def _activations(model: nn.Module, settings: TrainingSettings, batch: Mapping[st
     return outside + inputs + (whole - outside) // max(1, len(layers))
 
 
-def _kept(
-    model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Tensor], layers: Sequence[nn.Module] = ()
-) -> tuple[int, int]:
-    """Bytes that autograd keeps of one forward pass, parameters apart, and bytes of the inputs of ``layers``."""
-    device = next(model.parameters()).device
-    own = {one.untyped_storage().data_ptr() for one in [*model.parameters(), *model.buffers()]}
-    seen: dict[int, int] = {}
-    inputs = 0
+def _from_frames(model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Any]) -> int:
+    """As ``_activations``. Where the backbone computes its values again, what it has of them at once counts, too. Of
+    the language model, which is small beside it, all counts."""
+    encoder: Any = model.encoder
+    kept, _ = _kept(model, settings, batch)
+    way = encoder.frame_pass
+    if way is None:
+        return kept
+    frames, few = len(batch["frames"]), batch["frames"][:FEW_FRAMES]
+    again = sum(_saved(model, settings, lambda: encoder.pooled(few))) / len(few)
+    return kept + int(way.at_once(frames) * frames * again)
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
+
+def _kept(
+    model: nn.Module, settings: TrainingSettings, batch: Mapping[str, Any], layers: Sequence[nn.Module] = ()
+) -> tuple[int, int]:
+    """Bytes that autograd keeps of one forward pass, parameters apart, with what the loss takes besides; and bytes of
+    the inputs of ``layers``."""
+    inputs = 0
 
     def count(_: nn.Module, given: tuple[Any, ...]) -> None:
         nonlocal inputs
         inputs += sum(_bytes(one) for one in given if isinstance(one, Tensor))
 
     handles = [layer.register_forward_pre_hook(count) for layer in layers]
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.precision)
     try:
-        with _undisturbed(model, device), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            with torch.autocast(device.type, dtype=half, enabled=half is not None):
-                output = model(**batch)
-            logits = getattr(output, "logits", None)
-            kept = sum(seen.values())
-            head = 0 if logits is None else LOSS_COPIES * logits.numel() * 4
-            del output, logits
+        kept = sum(_saved(model, settings, lambda: model(**batch)))
     finally:
         for handle in handles:
             handle.remove()
-    return kept + head, inputs
+    pieces = model.language_model.config.vocab_size if isinstance(model, SignTranslator) else 0
+    return kept + LOSS_COPIES * batch["labels"].numel() * pieces * 4, inputs
+
+
+def _saved(model: nn.Module, settings: TrainingSettings, work: Callable[[], Any]) -> list[int]:
+    """Bytes of each tensor that autograd keeps of some work with the model, its own parameters apart."""
+    device = next(model.parameters()).device
+    own = {one.untyped_storage().data_ptr() for one in [*model.parameters(), *model.buffers()]}
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # itself, saved by what made it, would hold that for ever
+
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.precision)
+    with (
+        _undisturbed(model, device),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast(device.type, dtype=half, enabled=half is not None),
+    ):
+        output = work()  # kept until all is counted: what is freed would have its place taken
+    del output
+    return list(seen.values())
 
 
 @contextmanager
 def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """In training mode, with random numbers that nobody misses."""
+    """In training mode, with random numbers that nobody misses and statistics that go back to what they were."""
+    before = [buffer.clone() for buffer in model.buffers()]
     mode = model.training
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
@@ -183,3 +212,5 @@ def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
             yield
         finally:
             model.train(mode)
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)

@@ -17,8 +17,8 @@ from train.loop.memory_estimate import TOLERANCE, Memory, size
 from train.settings import TrainingSettings
 
 REMEDY = (
-    "Use a smaller batch_size or batch_tokens with accumulate, which gives the same steps, gradient_checkpointing, a "
-    "trimmed vocabulary, lora, or half precision"
+    "Use a smaller batch_size or batch_tokens with accumulate, which gives the same steps, gradient_checkpointing, "
+    "from pixels frame_batch, a trimmed vocabulary, lora, batch_shapes: packed, or half precision"
 )
 """Where memory does not suffice."""
 

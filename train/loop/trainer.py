@@ -2,119 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from safetensors.torch import load_model
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from transformers import (
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from transformers.integrations import get_available_reporting_integrations
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from extract.errors import InputError, suggestion
+from extract.own_device import own_device
 from train.data.length_batches import LengthBatches
+from train.data.padded_batches import PaddedBatches, up
+from train.loop.batch_shapes import Shapes, loader_processes, on_device, shapes_of
 from train.loop.callbacks import EpochCallback, PatienceCallback, Report, ReportCallback, looks_since_best
-from train.loop.dev_evaluation import BATCH, watch
-from train.loop.device import require_precision, training_device
+from train.loop.device import require_precision
 from train.loop.dominance_probe import DominanceProbe
-from train.loop.memory_estimate import estimate
+from train.loop.group_trainer import RateGroupTrainer
+from train.loop.memory_estimate import Memory, estimate
 from train.loop.run_plan import enough_memory, plan
+from train.loop.trainer_arguments import trainer_arguments
+from train.models.translator import SignTranslator
 from train.processes import process_count, process_rank
 from train.settings import TrainingSettings
-
-
-class OneDevice(TrainingArguments):
-    """Batches are packed, so one process cannot cut them into equal parts for the other devices that it sees."""
-
-    @property
-    def n_gpu(self) -> int:
-        return min(1, int(super().n_gpu))
-
-
-class RateGroupTrainer(Trainer):
-    """Gives parameters their learning rate by the start of their name, and SGD its momentum; takes its batches from a
-    sampler that knows the processes, and looks at the whole of dev."""
-
-    optimizer: torch.optim.Optimizer | None
-    control: TrainerControl
-
-    def __init__(
-        self, *args: Any, settings: TrainingSettings, rates: Mapping[str, float], batches: LengthBatches,
-        max_length: int, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(*args, **kwargs)
-        self.settings, self.rates, self.batches, self.max_length = settings, rates, batches, max_length
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        # Not prepared by accelerate, which deals batches out to processes by repeating some.
-        return DataLoader(
-            self.train_dataset,
-            batch_sampler=self.batches,
-            collate_fn=self.data_collator,
-            num_workers=self.settings.workers,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        started = time.monotonic()
-        with self.accelerator.autocast():
-            scores = watch(
-                self.model, self.eval_dataset, self.data_collator, self.processing_class, self.max_length,
-                clips=max(BATCH, self.settings.batch_size), workers=self.settings.workers,
-                to_device=lambda batch: send_to_device(batch, self.args.device),
-            )  # fmt: skip
-        metrics = {f"eval_{name}": value for name, value in scores.items()}
-        self.log({**metrics, "eval_seconds": time.monotonic() - started})
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        loss: Tensor = super().training_step(*args, **kwargs)
-        if self.accelerator.sync_gradients:  # the last share of a step; the gradients are clipped next
-            for callback in self.callback_handler.callbacks:
-                if isinstance(callback, DominanceProbe):
-                    callback.before_clipping(self.state.global_step)
-        return loss
-
-    def loss_scale(self) -> float:
-        """What fp16's losses and gradients are multiplied by at present."""
-        scaler = self.accelerator.scaler
-        return 1.0 if scaler is None else float(scaler.get_scale())
-
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        if self.optimizer is None:
-            model = model or self.model
-            decayed = set(self.get_decay_parameter_names(model))
-            groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-            for name, parameter in model.named_parameters():
-                if parameter.requires_grad:
-                    rate = next((r for start, r in self.rates.items() if name.startswith(start)), None)
-                    key = (rate or self.settings.learning_rate, self.settings.weight_decay * (name in decayed))
-                    groups.setdefault(key, []).append(parameter)
-            listed = [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
-            sgd = self.settings.optimizer == "sgd"
-            # Fused: each weight, gradient and state goes through memory once.
-            self.optimizer = (
-                torch.optim.SGD(listed, momentum=self.settings.momentum)
-                if sgd
-                else torch.optim.AdamW(listed, fused=True)
-            )
-        return self.optimizer
 
 
 def fit(
@@ -171,16 +89,26 @@ def fit(
         process_count(),
         process_rank(),
     )
-    require_precision(settings.precision, training_device())
-    arguments = _arguments(settings, work, selecting=dev is not None and settings.evaluate_every is not None)
-    with enough_memory(arguments.device):
-        _announce(model, settings, batches, train, collate, arguments.device, say)
+    device = own_device()
+    require_precision(settings.precision, device)
+    arguments = trainer_arguments(settings, work, selecting=dev is not None and settings.evaluate_every is not None)
+    shapes, against = shapes_of(settings, device, train)
+    with enough_memory(device):
+        _announce(model, settings, batches, train, collate, device, shapes, say)
+        resident = on_device(train, shapes, device, settings)
+    if against and say is not None:
+        say(f"steps are not replayed: {against}")
+    batch, seen = collate, resident or train
+    if shapes != "packed":
+        text = model.language_model.config if isinstance(model, SignTranslator) else None
+        clips = None if settings.batch_tokens else settings.batch_size
+        batch = PaddedBatches(clips, getattr(text, "max_position_embeddings", None))
     patience = [PatienceCallback(settings.patience)] if settings.patience else []
     probes = [DominanceProbe(work)] if settings.dominance else []
     trainer = RateGroupTrainer(
         model=model,
         args=arguments,
-        train_dataset=train,
+        train_dataset=seen,
         eval_dataset=dev if arguments.load_best_model_at_end else None,
         data_collator=collate,
         processing_class=tokenizer,
@@ -189,61 +117,23 @@ def fit(
         rates=rates or {},
         batches=batches,
         max_length=max_length,
+        batch=batch,
+        resident=resident,
+        replays=shapes == "replayed",
+        largest=lambda: batch([seen.example_of(*batches.largest[1:])] * batches.largest[0]),  # type: ignore[union-attr]
+        workers=loader_processes(settings, device, train) if resident is None else 0,
+        say=say or (lambda line: None),
     )
     for probe in probes:
         probe.scale = trainer.loss_scale
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     started = time.monotonic()
-    with enough_memory(arguments.device):
+    with enough_memory(device):
         trainer.train(resume_from_checkpoint=checkpoint)
     log = [dict(entry) for entry in trainer.state.log_history]
     log.append({"step": trainer.state.global_step, "seconds": time.monotonic() - started})
     return log
-
-
-def _arguments(settings: TrainingSettings, work: Path, selecting: bool) -> TrainingArguments:
-    """transformers' own settings."""
-    for tracker in settings.report_to:
-        known = get_available_reporting_integrations()
-        if tracker not in known:
-            remedy = suggestion(tracker, known) if known else ""
-            raise InputError("report_to", expected="trackers that are installed", found=repr(tracker),
-                             remedy=f"Install it, e.g. `pip install {tracker}`. {remedy}".strip())  # fmt: skip
-    arguments = OneDevice(
-        output_dir=str(work),
-        use_cpu=training_device().type == "cpu",  # else accelerate starts no gloo between processes
-        max_steps=settings.steps or -1,
-        num_train_epochs=settings.epochs or 1,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulate,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_steps,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.precision == "bf16",
-        fp16=settings.precision == "fp16",
-        activation_checkpointing=settings.gradient_checkpointing,
-        seed=settings.seed,
-        remove_unused_columns=False,
-        logging_steps=settings.log_every,
-        eval_strategy="steps" if selecting else "no",
-        eval_steps=settings.evaluate_every if selecting else None,
-        save_strategy="steps",
-        save_steps=settings.evaluate_every if selecting else settings.checkpoint_every,
-        save_total_limit=2,
-        load_best_model_at_end=selecting,
-        metric_for_best_model="bleu4" if selecting else None,
-        greater_is_better=True if selecting else None,
-        report_to=list(settings.report_to),
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        logging_nan_inf_filter=False,
-        ddp_find_unused_parameters=False,
-    )
-    if arguments.world_size != process_count():
-        raise RuntimeError(f"{arguments.world_size} processes train together, of {process_count()}")
-    return arguments
 
 
 def _announce(
@@ -253,21 +143,46 @@ def _announce(
     train: Any,
     collate: Callable[..., Any],
     device: torch.device,
+    shapes: Shapes,
     say: Callable[[str], None] | None,
 ) -> None:
     """Say what is going to happen; refuse what cannot fit into memory."""
     if say is None:
         return
     model.to(device)
-    memory = None
-    if hasattr(train, "example_of"):
-        clips, steps, pieces = batches.largest
-        memory = estimate(
-            model, settings, lambda n: collate([train.example_of(steps, pieces)] * n), clips, batches.processes,
-            alike=batches.alike,
-        )  # fmt: skip
+    memory = _memory(model, settings, batches, train, collate, device, shapes)
     planned = plan(model, settings, batches, device, memory)
     for line in planned.lines():
         say(line)
     if settings.check_memory:
         planned.require_memory()
+
+
+def _memory(
+    model: nn.Module,
+    settings: TrainingSettings,
+    batches: LengthBatches,
+    train: Any,
+    collate: Callable[..., Any],
+    device: torch.device,
+    shapes: Shapes,
+) -> Memory | None:
+    """What training will take; None where examples do not tell how large they are."""
+    if not hasattr(train, "example_of"):
+        return None
+    clips, steps, pieces = batches.largest
+    from_pixels = hasattr(train, "sizes")
+    if from_pixels:
+        frames, pieces = (list(sizes) for sizes in zip(*train.sizes, strict=True))
+        clips, most = batches.fullest(frames, settings.epochs or (settings.steps or 1) / len(batches))
+        steps, pieces = math.ceil(most / clips), max(pieces)
+    if shapes != "packed":
+        clips, steps, pieces = clips if settings.batch_tokens is None else up(clips), up(steps), up(pieces)
+    memory = estimate(
+        model, settings, lambda n: collate([train.example_of(steps, pieces)] * n), clips, batches.processes,
+        alike=batches.alike and not from_pixels,
+    )  # fmt: skip
+    if shapes == "replayed" and device.type == "cuda":
+        # Recorded steps have memory of their own; steps that are not recorded need theirs besides.
+        memory = dataclasses.replace(memory, besides=memory.besides + memory.activations + memory.gradients)
+    return memory

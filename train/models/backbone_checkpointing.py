@@ -46,6 +46,12 @@ class PiecewiseBackbone:
         if _batch_norms(encoder.backbone) and not encoder.running_statistics:
             require_resnet(encoder.backbone, "frame_batch")
 
+    def at_once(self, frames: int) -> float:
+        """Share of all values that the backward pass has at once: those of a piece, or, with the statistics of all
+        pieces, which need one layer of all after the other, about those of a stage of the piece."""
+        piece = min(1.0, self.frames / frames)
+        return piece / 4 if any(norm.training for norm in _batch_norms(self.encoder.backbone)) else piece
+
     def __call__(self, frames: Tensor) -> Tensor:
         """(F, 3, H, W) uint8 RGB to (F, backbone width)."""
         pieces = list(torch.split(frames, self.frames))
@@ -75,6 +81,10 @@ class LayerwiseBackbone:
     def __init__(self, encoder: VisualEncoder) -> None:
         self.encoder = encoder
         require_resnet(encoder.backbone, "gradient_checkpointing")
+
+    def at_once(self, frames: int) -> float:
+        """Share of all values that the backward pass has at once: those of a layer."""
+        return 1 / len(list(residual_layers(self.encoder.backbone)))
 
     def __call__(self, frames: Tensor) -> Tensor:
         """(F, 3, H, W) uint8 RGB to (F, backbone width)."""

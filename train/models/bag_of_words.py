@@ -59,6 +59,6 @@ class SpottingEncoder(nn.Module):
         super().__init__()
         self.encoder, self.spotter = encoder, spotter
 
-    def forward(self, labels: Tensor, lengths: Tensor, frames: Tensor) -> dict[str, Any]:
-        features, steps = self.encoder(frames, lengths.tolist())
+    def forward(self, labels: Tensor, lengths: Sequence[int], frames: Tensor) -> dict[str, Any]:
+        features, steps = self.encoder(frames, list(lengths))
         return {"loss": self.spotter(features, steps, labels)}

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from extract.own_device import valid_steps
+
 _LARGEST_SCALE = 100.0
 
 
@@ -40,8 +42,7 @@ class ContrastiveLoss(nn.Module):
         words = language_model.get_encoder()(
             input_ids=labels.masked_fill(~spoken, pad), attention_mask=spoken.long()
         ).last_hidden_state
-        steps = torch.arange(states.shape[1], device=states.device)
-        seen = steps[None, :] < torch.tensor(lengths, device=states.device)[:, None]
+        seen = valid_steps(lengths, states.shape[1], states.device)
         video = nn.functional.normalize(self.video(_mean(states, seen)).float(), dim=-1)
         text = nn.functional.normalize(self.text(_mean(words, spoken)).float(), dim=-1)
         logits = self.scale.exp().clamp(max=_LARGEST_SCALE) * video @ text.T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from extract.encoder.encoder_config import VisualEncoderConfig
 from extract.encoder.hidden_states import SignAdapter, embedding_scale
 from extract.encoder.visual_encoder import VisualEncoder
 from extract.errors import InputError
+from extract.own_device import own_device, valid_steps
 from extract.settings import Level
 from train.models.translator_config import SignTranslatorConfig
 from train.settings import AdapterSettings
@@ -94,10 +96,10 @@ class SignTranslator(PreTrainedModel):
         return self.encoder.backbone_width if self.reads == "frame" else int(self.language_model.config.d_model)
 
     def sign_features(
-        self, frames: Tensor | None, features: Tensor | None, lengths: Tensor
+        self, frames: Tensor | None, features: Tensor | None, lengths: Tensor | Sequence[int]
     ) -> tuple[Tensor, list[int]]:
         """Packed sign-wise features (sum, C) and their lengths, from frames when there is an encoder."""
-        steps = lengths.tolist()
+        steps = lengths.tolist() if isinstance(lengths, Tensor) else list(lengths)
         if frames is not None:
             if self.encoder is None:
                 raise ValueError("frames need a translator with an encoder; this one reads cached features")
@@ -116,57 +118,82 @@ class SignTranslator(PreTrainedModel):
 
     def embed(self, features: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
         """Packed features to padded input embeddings (B, T, d_model) and the attention mask (B, T)."""
-        return _padded(self.adapter(features.to(self.adapter.hidden.weight.dtype)), lengths)
+        return _padded(self._words(features), lengths)
+
+    def _words(self, features: Tensor) -> Tensor:
+        words: Tensor = self.adapter(features.to(self.adapter.hidden.weight.dtype))
+        return words
 
     def forward(
         self,
         labels: Tensor,
-        lengths: Tensor,
+        lengths: Tensor | Sequence[int] = (),
         features: Tensor | None = None,
         frames: Tensor | None = None,
+        mask: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Seq2SeqLMOutput:
         """
         Args:
             labels: (B, L) target ids, -100 where padded.
-            lengths: (B,) sampled frames, or feature steps, per clip.
+            lengths: sampled frames, or feature steps, per clip.
             features: (sum of lengths, C), or
             frames: (sum of lengths, 3, H, W) uint8.
+            mask: (B, T) bool, with features that are padded already, (B, T, C): which steps count. No lengths then.
             num_items_in_batch: target pieces of the whole optimiser step that this batch is a part of; None: its own.
 
         Returns:
-            logits (B, L, V) and the label-smoothed cross entropy, summed over target pieces and divided by
-            ``num_items_in_batch``.
+            The label-smoothed cross entropy, summed over target pieces and divided by ``num_items_in_batch``; in
+            evaluation mode also logits (B, L, V), which training would copy to float32.
         """
+        if mask is not None and features is not None:
+            return self.decode(self._words(features), mask, labels, num_items_in_batch)
         packed, steps = self.sign_features(frames, features, lengths)
-        return self.decode(packed, steps, labels, num_items_in_batch)
+        return self.decode(*self.embed(packed, steps), labels, num_items_in_batch)
 
     def decode(
-        self, features: Tensor, lengths: list[int], labels: Tensor, pieces: Tensor | int | None = None
+        self, embeds: Tensor, mask: Tensor, labels: Tensor, pieces: Tensor | int | None = None
     ) -> Seq2SeqLMOutput:
-        """The part of ``forward`` after the encoder."""
-        embeds, mask = self.embed(features, lengths)
+        """The part of ``forward`` after the adapter.
+
+        Args:
+            embeds: (B, T, d_model).
+            mask: (B, T) int64, or bool where the batch was padded before it came.
+        """
         # Not `labels=`: the language model would compute a loss of its own, without smoothing, over all pieces.
         shifted = self.decoder_inputs(labels)
         output = self.language_model(
-            inputs_embeds=embeds, attention_mask=mask, decoder_input_ids=shifted, use_cache=False
+            inputs_embeds=embeds, decoder_input_ids=shifted, use_cache=False, **self._masks(mask, labels.shape[1])
         )
         total = nn.functional.cross_entropy(
             output.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=self.label_smoothing, reduction="sum"
         )
         loss = total / ((labels >= 0).sum() if pieces is None else pieces)
         states = output.encoder_last_hidden_state
-        return Seq2SeqLMOutput(loss=loss, logits=output.logits, encoder_last_hidden_state=states)
+        return Seq2SeqLMOutput(
+            loss=loss, logits=None if self.training else output.logits, encoder_last_hidden_state=states
+        )
 
     def decoder_inputs(self, labels: Tensor) -> Tensor:
         """(B, L) what the decoder has written before each target piece."""
-        shifted: Tensor = self.language_model.prepare_decoder_input_ids_from_labels(labels)
+        # mBART looks for the last piece of each sentence: a clip that only fills up a batch has none.
+        begun = torch.cat([labels[:, :1].clamp(min=0), labels[:, 1:]], dim=1)
+        shifted: Tensor = self.language_model.prepare_decoder_input_ids_from_labels(begun)
         return shifted
+
+    def _masks(self, mask: Tensor, pieces: int) -> dict[str, Tensor]:
+        """What the language model is told of padding. mBART takes whole masks as they are; of others it asks whether
+        all is seen, which waits for the device, and would make a recorded step another one."""
+        few_shapes = mask.dtype == torch.bool or mask.device.type == "cuda"
+        if not few_shapes or self.language_model.config.model_type != "mbart":
+            return {"attention_mask": mask.long()}
+        causal = torch.ones(pieces, pieces, dtype=torch.bool, device=mask.device).tril()
+        return {"attention_mask": mask.bool()[:, None, None, :], "decoder_attention_mask": causal[None, None]}
 
     @torch.no_grad()
     def generate(
         self,
-        lengths: Tensor,
+        lengths: Tensor | Sequence[int],
         features: Tensor | None = None,
         frames: Tensor | None = None,
         labels: Tensor | None = None,
@@ -189,7 +216,7 @@ class SignTranslator(PreTrainedModel):
 
 
 def load_sign_translator(folder: Path) -> SignTranslator:
-    """The translator of a trained directory, in evaluation mode, on the GPU where there is one.
+    """The translator of a trained directory, in evaluation mode, on this process's device.
 
     Raises:
         InputError: there is none, or weights are absent, too many or of another shape.
@@ -205,16 +232,14 @@ def load_sign_translator(folder: Path) -> SignTranslator:
     if wrong:
         raise InputError(folder, expected="the weights of its configuration",
                          found=f"{len(wrong)} that do not fit, e.g. {wrong[0]}", remedy=remedy)  # fmt: skip
-    translator: SignTranslator = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    translator: SignTranslator = model.to(own_device()).eval()
     return translator
 
 
 def _padded(packed: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
     """Packed (sum, C) to (B, T, C) and its mask (B, T)."""
     padded = nn.utils.rnn.pad_sequence(list(torch.split(packed, lengths)), batch_first=True)
-    steps = torch.arange(padded.shape[1], device=padded.device)
-    mask = steps[None, :] < torch.tensor(lengths, device=padded.device)[:, None]
-    return padded, mask.long()
+    return padded, valid_steps(lengths, padded.shape[1], padded.device).long()
 
 
 AutoModel.register(SignTranslatorConfig, SignTranslator)

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from extract.errors import InputError
+from train.data.drawn_dataset import DrawnDataset
 from train.data.targets import encode_targets, pad_labels
 from train.loop.callbacks import Report
 from train.loop.trainer import fit
 from train.settings import DenoisingSettings
 
 
-class DenoisingDataset(Dataset[dict[str, Any]]):
+class DenoisingDataset(DrawnDataset):
     """Passages in another order of sentences, with spans of pieces replaced by one mask each, drawn anew in every
     epoch; the target is the passage as it was.
 
@@ -40,15 +40,12 @@ class DenoisingDataset(Dataset[dict[str, Any]]):
         self, passages: Sequence[Sequence[Sequence[int]]], ending: Sequence[int], masks: Sequence[int],
         rate: float, span: float, seed: int,
     ) -> None:  # fmt: skip
+        super().__init__()
         self.passages, self.ending, self.masks = passages, list(ending), masks
         self.rate, self.span, self.seed = rate, span, seed
-        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.passages)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, self.epoch, item])

@@ -36,6 +36,7 @@ def train_joint(
     spent: float | None,
     bars: Bars,
     begin: VisualEncoder | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[SignTranslator, list[dict[str, float]]]:
     """Train all of it by one loss, with the options that stage 1 has.
 
@@ -58,7 +59,7 @@ def train_joint(
         return train_stage1(
             source, clips, dev, encoder, frames, settings, tokenizer, work,
             language_model=model, bars=bars, name="joint training", rates=rates,
-            begin=copy.deepcopy(begin), freeze_backbone=settings.freeze_backbone,
+            begin=copy.deepcopy(begin), freeze_backbone=settings.freeze_backbone, say=say,
         )  # fmt: skip
 
     if settings.steps is None and settings.epochs is None:

@@ -51,13 +51,14 @@ class LearnsFromPixels(SignTranslator):
     def forward(
         self,
         labels: Tensor,
-        lengths: Tensor,
+        lengths: Tensor | Sequence[int] = (),
         features: Tensor | None = None,
         frames: Tensor | None = None,
+        mask: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Seq2SeqLMOutput:
         packed, steps = self.sign_features(frames, features, lengths)
-        output = self.decode(packed, steps, labels)
+        output = self.decode(*self.embed(packed, steps), labels)
         if self.spotter is not None:
             output.loss = output.loss + self.bag_of_words * self.spotter(packed, steps, labels)
         if self.contrast is not None:
@@ -91,6 +92,7 @@ def train_stage1(
     rates: Mapping[str, float] | None = None,
     begin: VisualEncoder | None = None,
     freeze_backbone: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[SignTranslator, list[dict[str, float]]]:
     """Train encoder, adapter and language model on frames: stage 1 when the language model is Light-T.
 
@@ -106,6 +108,7 @@ def train_stage1(
         rates: learning rates by the start of a parameter's name; others have ``settings.learning_rate``.
         begin: the encoder at its start; None: a new one.
         freeze_backbone: its weights and BatchNorm's statistics stay as they are.
+        say: as of ``fit``, for the phase that follows the warm-up.
 
     Returns:
         The translator, in ``eval()``, with its encoder as ``.encoder``; and the training log.
@@ -140,7 +143,7 @@ def train_stage1(
     with bars(name, "steps") as report:
         learnt = fit(
             learner, settings, train, collate_clips, work / "generation", rates=rates,
-            dev=watched, tokenizer=tokenizer, max_length=settings.max_length, report=report,
+            dev=watched, tokenizer=tokenizer, max_length=settings.max_length, report=report, say=say,
         )  # fmt: skip
     log += _with_passes(learnt, settings, len(clips))
     model.frame_pass, model.running_statistics = None, False

@@ -1,5 +1,6 @@
 """Translating a split from cached features, and the two sanity rows."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -96,6 +97,41 @@ def test_translation_does_not_depend_on_the_other_clips(
     for clip in CLIPS[:6]:
         (alone,) = translate_split(translator, tokenizer, store, [clip], **OPTIONS)
         assert alone.hypothesis == together[clip.id]
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With memory for five clips, and then for none."""
+    expected = translate_split(translator, tokenizer, store, CLIPS, **OPTIONS)
+    tried: list[int] = []
+    search, room = type(translator).generate, 5
+
+    def generate(self: SignTranslator, lengths: list[int], **given: object) -> object:
+        tried.append(len(lengths))
+        if len(lengths) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return search(self, lengths, **given)
+
+    monkeypatch.setattr(SignTranslator, "generate", generate)
+    found = translate_split(translator, tokenizer, store, CLIPS, at_once=24, **OPTIONS)
+    assert [row.hypothesis for row in found] == [row.hypothesis for row in expected]
+    assert [row.score for row in found[:-2]] == pytest.approx([row.score for row in expected[:-2]], abs=1e-5)
+    assert tried[:4] == [24, 12, 6, 3]
+    assert max(tried[3:]) == 3
+    room = 0
+    with pytest.raises(InputError, match="room for the search over one clip, found CUDA out of memory"):
+        translate_split(translator, tokenizer, store, CLIPS, **OPTIONS)
+
+
+def test_weights_in_half_precision_translate_alike(
+    translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore
+) -> None:
+    half = copy.deepcopy(translator).to(torch.bfloat16)
+    found = translate_split(half, tokenizer, store, CLIPS, **OPTIONS)
+    plain = translate_split(translator, tokenizer, store, CLIPS, **OPTIONS)
+    assert [row.hypothesis for row in found] == [row.hypothesis for row in plain]
+    assert [row.score for row in found] != [row.score for row in plain]
 
 
 def test_shuffled_gives_each_clip_anothers_translation(

@@ -12,8 +12,9 @@ import torch
 
 from extract.dataset.clip_index import ClipIndex
 from extract.dataset.manifest import Dataset
+from extract.own_device import own_device
 from extract.settings import EncoderSettings, FrameSettings
-from train.loop.device import precisions, training_device
+from train.loop.device import precisions
 from train.loop.dominance_probe import parts
 from train.loop.trainer import Report
 from train.models.language_model import build_mbart
@@ -22,7 +23,7 @@ from train.models.translator import SignTranslator
 from train.recipes.stage1 import train_stage1
 from train.settings import Stage1Settings, TransformerSettings
 
-HALVES = [precision for precision in precisions(training_device()) if precision != "fp32"]
+HALVES = [precision for precision in precisions(own_device()) if precision != "fp32"]
 BACKBONE = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 16],
             "depths": [1, 1, 1, 1]}  # fmt: skip
 

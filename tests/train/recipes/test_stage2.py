@@ -12,12 +12,13 @@ from torch import nn
 
 from extract.dataset.clip_index import Clip
 from extract.errors import InputError
+from extract.own_device import own_device
 from extract.store.feature_store import Features, FeatureStore
 from train.data.feature_dataset import FeatureDataset, collate_features
 from train.data.targets import encode_targets
 from train.loop.callbacks import DivergenceError, Report
 from train.loop.dev_evaluation import watch
-from train.loop.device import precisions, training_device
+from train.loop.device import precisions
 from train.loop.trainer import RateGroupTrainer, fit
 from train.models.language_model import build_mbart
 from train.models.tokenizer import train_tokenizer
@@ -166,7 +167,7 @@ def test_collation_packs_features_and_puts_labels_first() -> None:
     data = FeatureDataset([features], [[7], [8, 9]])
     batch = collate_features([data[1], data[0]])
     assert next(iter(batch)) == "labels"
-    assert batch["lengths"].tolist() == [3, 2]
+    assert batch["lengths"] == [3, 2]
     assert batch["features"].tolist() == [[4, 5], [6, 7], [8, 9], [0, 1], [2, 3]]
     assert batch["features"].dtype == torch.float32
 
@@ -325,7 +326,7 @@ def test_dev_is_scored_whole_in_any_order(tmp_path: Path) -> None:
 
 def test_precision_and_trackers_that_are_not_there_are_refused(tmp_path: Path) -> None:
     train, _, model = parts(tmp_path)
-    device = training_device()
+    device = own_device()
     lacking = {"fp32", "bf16", "fp16"} - set(precisions(device))
     assert device.type != "cpu" or "fp16" in lacking
     for wrong in [{"precision": precision} for precision in lacking] + [{"report_to": ("nothing",)}]:
@@ -350,7 +351,7 @@ def test_before_the_first_step_it_says_what_it_will_do_and_refuses_what_cannot_f
     assert said[1] == ("6 steps (3.0 epochs) of 6.0 examples: batches of up to 5 x 2 accumulated x 1 process")
     assert "of memory at most: weights" in said[2]
     monkeypatch.setattr("train.loop.run_plan.free_memory", lambda device: 10_000)
-    device = training_device().type
+    device = own_device().type
     with pytest.raises(InputError, match=rf"memory of {device}.*: expected about .* 0.01 MB.*gradient_checkpointing"):
         fit(model, settings, examples(train, clips("train")), collate_features, tmp_path / "no", say=said.append)
     assert not (tmp_path / "no").exists()
@@ -362,6 +363,6 @@ def test_a_device_that_runs_out_of_memory_says_what_to_do(tmp_path: Path) -> Non
     def full(_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
 
-    device = training_device().type
+    device = own_device().type
     with pytest.raises(InputError, match=rf"memory of {device}.*: .* CUDA out of .* 2.00 GiB\. Use a smaller"):
         fit(model, TrainingSettings(steps=1), examples(train, clips("train")), full, tmp_path / "work")
