@@ -27,6 +27,8 @@ TRAINING = {
     "report_to",
     "check_memory",
     "workers",
+    "batch_shapes",
+    "resident",
     "dominance",
 }
 PACKING = {"block_frames", "workers", "max_failure_rate", "retry_failed"}
@@ -44,8 +46,9 @@ def test_each_field_says_by_itself_whether_it_decides() -> None:
     assert marked(fields["train"], Execution) == {"threads"}
     for section in ("data", "frames", "encoder", "score", "report"):
         assert marked(fields[section], Execution) == set(), section
-    for model in (Stage2Settings, LanguageModelSettings, DenoisingSettings, WarmupSettings):
+    for model in (LanguageModelSettings, DenoisingSettings, WarmupSettings):
         assert marked(model, Execution) == TRAINING, model
+    assert marked(Stage2Settings, Execution) == {*TRAINING, "translate_clips", "translate_precision"}
     for model in (JointSettings, type(load_config("tiny").train.stage1)):
         assert marked(model, Execution) == {*TRAINING, "frame_batch"}, model
     files = {EncoderSettings: {"backbone_weights"}, LanguageModelSettings: {"text"}, DenoisingSettings: {"text"},
