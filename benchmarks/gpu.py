@@ -161,7 +161,10 @@ def ratios(found: dict[str, Any]) -> dict[str, float]:
     if "stage1" in found:
         told["stage1_vs_bound"] = found["stage1"]["frames_per_second"] / found["stage1"]["bound_frames_per_second"]
     if {"stage2", "replay"} <= found.keys():
-        told |= {f"step_vs_replay_{name}": found["stage2"][name] / step for name, step in found["replay"].items()}
+        steps = found["stage2"] | found.get("stage2_large", {})
+        told |= {
+            f"step_vs_replay_{name}": steps[name] / step for name, step in found["replay"].items() if name in steps
+        }
     return told
 
 
@@ -172,7 +175,10 @@ WANTED = {
     "cached_vs_end_to_end_sampled": "at least 6",
     "cached_vs_end_to_end_all": "at least 12",
 }
-SECTIONS = ("stage2", "end_to_end", "stage1", "generate", "decode", "forward", "extract", "replay")
+SECTIONS = (
+    "stage2", "end_to_end", "stage2_large", "stage1", "generate", "decode", "forward", "extract", "stage2_fp32",
+    "replay",
+)  # fmt: skip
 """In the order of their worth: those that come too late are left out."""
 
 

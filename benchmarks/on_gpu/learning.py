@@ -64,8 +64,8 @@ class Learner:
         self.fresh = translator(self.layers, TRIMMED, **self.size)
 
     def stage2(self) -> dict[str, Any]:
-        """Milliseconds of a step on cached features by precision and batch; seconds of 40 epochs with looks at dev
-        every 1,000 steps, extrapolated from a run with one look."""
+        """Milliseconds of a step on cached features at the paper's batch; seconds of 40 epochs with looks at dev every
+        1,000 steps, extrapolated from a run with one look."""
         found: dict[str, Any] = {}
         every, few = (CLIPS, DEV) if CUDA else (60, 4)
         data, dev = dataset(corpus_lengths(every)), dataset(corpus_lengths(few))
@@ -83,12 +83,21 @@ class Learner:
             clock.middle - clock.began + (whole - clock.half) * clock.step + (whole // LOOK) * look
         )
         found["extrapolated_from_steps"] = steps
-        others = (("bf16", 128), ("fp32", BATCH), ("fp32", 128)) if CUDA else ()
-        for precision, batch in others:
-            chosen = settings_of(TrainingSettings, 3 * self.quick, batch, precision, learning_rate=1e-5)
-            clock = fitted(copy.deepcopy(self.fresh), chosen, data, collate_features, self.folder)
-            found[f"{precision}_{batch}_step_ms"] = 1000 * clock.step
         return found
+
+    def stage2_large(self) -> dict[str, float]:
+        """The same at a batch of 128."""
+        return self._steps("bf16" if CUDA else "fp32", 128 if CUDA else 8)
+
+    def stage2_fp32(self) -> dict[str, float]:
+        """The same in float32."""
+        return self._steps("fp32", BATCH) | self._steps("fp32", 128 if CUDA else 8)
+
+    def _steps(self, precision: str, batch: int) -> dict[str, float]:
+        chosen = settings_of(TrainingSettings, 3 * self.quick, batch, precision, learning_rate=1e-5)
+        data = dataset(corpus_lengths(CLIPS if CUDA else 60))
+        clock = fitted(copy.deepcopy(self.fresh), chosen, data, collate_features, self.folder)
+        return {f"{precision}_{batch}_step_ms": 1000 * clock.step}
 
     def end_to_end(self) -> dict[str, float]:
         """Milliseconds of a step of joint training from pixels, same language model, with sampled and with all frames:

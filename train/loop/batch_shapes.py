@@ -6,6 +6,7 @@ import os
 from typing import Any, Literal
 
 import torch
+from transformers import PretrainedConfig
 
 from train.data.feature_dataset import FeatureDataset
 from train.data.padded_batches import ResidentFeatures
@@ -21,10 +22,15 @@ PREFETCH = 2
 """Batches that a loader process is ahead by."""
 
 
-def shapes_of(settings: TrainingSettings, device: torch.device, train: Any) -> tuple[Shapes, str]:
+def shapes_of(
+    settings: TrainingSettings, device: torch.device, train: Any, text: PretrainedConfig | None
+) -> tuple[Shapes, str]:
     """How batches come, and why steps are not replayed where they would be; "" where nothing stands against it.
 
     Only cached features can be padded: frames go through BatchNorm, which would see the padding.
+
+    Args:
+        text: the language model's configuration.
     """
     asked = settings.batch_shapes
     if not isinstance(train, FeatureDataset):
@@ -39,6 +45,9 @@ def shapes_of(settings: TrainingSettings, device: torch.device, train: Any) -> t
         "dominance, which looks at gradients": settings.dominance,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "several processes": process_count() > 1,
+        "layers that are left out at random": any(
+            getattr(text, f"{half}_layerdrop", 0) for half in ("encoder", "decoder")
+        ),
     }
     why = [name for name, there in against.items() if there]
     return ("padded", f"not with {why[0]}") if why else ("replayed", "")

@@ -92,7 +92,8 @@ def fit(
     device = own_device()
     require_precision(settings.precision, device)
     arguments = trainer_arguments(settings, work, selecting=dev is not None and settings.evaluate_every is not None)
-    shapes, against = shapes_of(settings, device, train)
+    text = model.language_model.config if isinstance(model, SignTranslator) else None
+    shapes, against = shapes_of(settings, device, train, text)
     with enough_memory(device):
         _announce(model, settings, batches, train, collate, device, shapes, say)
         resident = on_device(train, shapes, device, settings)
@@ -100,7 +101,6 @@ def fit(
         say(f"steps are not replayed: {against}")
     batch, seen = collate, resident or train
     if shapes != "packed":
-        text = model.language_model.config if isinstance(model, SignTranslator) else None
         clips = None if settings.batch_tokens else settings.batch_size
         batch = PaddedBatches(clips, getattr(text, "max_position_embeddings", None))
     patience = [PatienceCallback(settings.patience)] if settings.patience else []

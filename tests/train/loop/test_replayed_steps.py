@@ -147,6 +147,15 @@ def test_what_cannot_be_recorded_says_so(
     assert not made
 
 
+def test_layers_that_are_left_out_at_random_are_not_recorded(tmp_path: Path, made: list[ReplayedSteps]) -> None:
+    said: list[str] = []
+    model = translator()
+    model.language_model.config.encoder_layerdrop = 0.1
+    learn(tmp_path, model, said, steps=2, **AGAIN)
+    assert "steps are not replayed: not with layers that are left out at random" in said
+    assert not made
+
+
 def test_low_rank_updates_are_replayed(tmp_path: Path, made: list[ReplayedSteps]) -> None:
     pytest.importorskip("peft")
     from train.models.lora import add_lora
