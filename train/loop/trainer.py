@@ -177,7 +177,7 @@ def _memory(
         clips, most = batches.fullest(
             frames, settings.epochs or (settings.steps or 1) * settings.accumulate / len(batches)
         )
-        steps, pieces = math.ceil(most / clips), max(pieces)
+        steps, pieces = max(8, math.ceil(most / clips)), max(pieces)  # BatchNorm needs some, of a single clip too
     if shapes != "packed":
         clips, steps, pieces = clips if settings.batch_tokens is None else up(clips), up(steps), up(pieces)
     memory = estimate(
