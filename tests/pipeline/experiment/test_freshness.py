@@ -28,6 +28,8 @@ TRAINING = {
     "check_memory",
     "workers",
     "dominance",
+    "batch_shapes",
+    "resident",
 }
 PACKING = {"block_frames", "workers", "max_failure_rate", "retry_failed"}
 JOBS = {*PACKING, "backend", "scheduler", "cluster", "wait_seconds", "decode_threads", "batch_frames"}
@@ -44,8 +46,9 @@ def test_each_field_says_by_itself_whether_it_decides() -> None:
     assert marked(fields["train"], Execution) == {"threads"}
     for section in ("data", "frames", "encoder", "score", "report"):
         assert marked(fields[section], Execution) == set(), section
-    for model in (Stage2Settings, LanguageModelSettings, DenoisingSettings, WarmupSettings):
+    for model in (LanguageModelSettings, DenoisingSettings, WarmupSettings):
         assert marked(model, Execution) == TRAINING, model
+    assert marked(Stage2Settings, Execution) == {*TRAINING, "translate_clips", "translate_precision"}
     for model in (JointSettings, type(load_config("tiny").train.stage1)):
         assert marked(model, Execution) == {*TRAINING, "frame_batch"}, model
     files = {EncoderSettings: {"backbone_weights"}, LanguageModelSettings: {"text"}, DenoisingSettings: {"text"},
