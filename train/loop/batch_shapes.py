@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,7 +19,8 @@ from train.settings import TrainingSettings
 Shapes = Literal["packed", "padded", "replayed"]
 RESIDENT_SHARE = 0.1
 """Of the memory that is free, what features on the device may take: less than the estimate's tolerance."""
-SHARED_MEMORY = "/dev/shm"
+SHARED_MEMORY = Path("/dev/shm")
+"""Where loader processes leave their batches, on Linux."""
 PREFETCH = 2
 """Batches that a loader process is ahead by."""
 
@@ -72,7 +75,8 @@ def loader_processes(settings: TrainingSettings, device: torch.device, train: An
     if device.type != "cuda" or not hasattr(train, "bytes_of"):
         return 0
     cores = (os.cpu_count() or 1) // local_process_count() - 2
-    shared = os.statvfs(SHARED_MEMORY)
-    room = shared.f_bavail * shared.f_frsize // local_process_count()
+    if not SHARED_MEMORY.is_dir():
+        return max(0, cores)
     batch: int = train.bytes_of(settings.batch_size)
+    room = shutil.disk_usage(SHARED_MEMORY).free // local_process_count()
     return max(0, min(cores, room // ((PREFETCH + 1) * batch)))

@@ -174,8 +174,10 @@ def _memory(
     from_pixels = hasattr(train, "sizes")
     if from_pixels:
         frames, pieces = (list(sizes) for sizes in zip(*train.sizes, strict=True))
-        clips, most = batches.fullest(frames, settings.epochs or (settings.steps or 1) / len(batches))
-        steps, pieces = math.ceil(most / clips), max(pieces)
+        clips, most = batches.fullest(
+            frames, settings.epochs or (settings.steps or 1) * settings.accumulate / len(batches)
+        )
+        steps, pieces = max(8, math.ceil(most / clips)), max(pieces)  # BatchNorm needs some, of a single clip too
     if shapes != "packed":
         clips, steps, pieces = clips if settings.batch_tokens is None else up(clips), up(steps), up(pieces)
     memory = estimate(
