@@ -66,7 +66,7 @@ def published_sheet(dataset: str, scores: Mapping[str, Score]) -> Sheet:
     groups = [
         [_published(row, ours) for row in paper if not row.gloss_free],
         [_published(row, ours) for row in paper if row.gloss_free],
-        [_ours(name, entry) for name, entry in ours.items()],
+        [row for name, entry in ours.items() for row in _ours(name, entry)],
         [_published(row, ours) for row in listed if row.newer],
     ]
     columns = ("system", "year", "gloss-free", *METRICS)
@@ -187,10 +187,16 @@ def control_note(scores: Mapping[str, Score]) -> list[str]:
     return [CONTROL_NOTE.format(system=ROW_LABELS.get(system, system))]
 
 
-def _ours(name: str, entry: Score) -> list[Cell]:
+def _ours(name: str, entry: Score) -> list[list[Cell]]:
     label = f"ours, {ROW_LABELS[name]}" if name in ROW_LABELS else f"ours, {name}"
     # Of somebody's predictions nobody says whether glosses were used.
-    return list(cells(label, "", "yes" if name in ROW_LABELS else "", *map(two_decimals, values_of(entry))))
+    described = (label, "", "yes" if name in ROW_LABELS else "")
+    rows = [list(cells(*described, *map(two_decimals, values_of(entry))))]
+    if entry.other_dot:
+        dot = "without" if entry.final_dot == "with" else "with"
+        values = [Cell(two_decimals(value), DIFFERENT) for value in entry.other_dot.values()]
+        rows.append([Cell(f"{label}, {dot} final dot"), *cells(*described[1:]), *values])
+    return rows
 
 
 def _published(row: PublishedRow, ours: Mapping[str, Score]) -> list[Cell]:
@@ -201,6 +207,9 @@ def _published(row: PublishedRow, ours: Mapping[str, Score]) -> list[Cell]:
             reasons["rouge"].add(f"ROUGE-L of {row.rouge_metric}")
         if row.bleu_metric and row.bleu_metric != tokenizer:
             reasons["bleu"].add(f"BLEU with tokenizer {row.bleu_metric}")
+        if entry.final_dot and row.final_dot and row.final_dot != entry.final_dot:
+            for said in reasons.values():
+                said.add(f"{row.final_dot} final dot")
     values = [Cell(two_decimals(row.rouge)), *(Cell(two_decimals(value)) for value in row.bleu)]
     for place, cell in enumerate(values):
         why = ", ".join(sorted(reasons["bleu" if place else "rouge"]))

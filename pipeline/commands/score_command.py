@@ -22,6 +22,9 @@ def score(
     ] = None,
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the clip index.")] = "test",
     ids: Annotated[Path | None, typer.Option(help="One clip id per line, for files of one text per line.")] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Lines are sentences and nothing else, whatever they look like.")
+    ] = False,
     missing: Annotated[
         Literal["error", "empty"], typer.Option(help="A clip without a hypothesis: error, or empty.")
     ] = "error",
@@ -78,8 +81,8 @@ def score(
         typer.echo(f"{', '.join(sources)} would be scored: {settings.model_dump_json()}")
         return
     results = score_files(
-        paths, settings, references=references, split=split, ids=ids, missing=missing, baseline=baseline,
-        dataset=dataset, language=language or spoken,
+        paths, settings, references=references, split=split, ids=ids, plain=plain, missing=missing,
+        baseline=baseline, dataset=dataset, language=language or spoken,
     )  # fmt: skip
     show_results(results, form, table, as_json, out)
     if out is not None:

@@ -35,6 +35,7 @@ def run_score(run: Run, task: Task) -> Result:
     results = score_rows(
         found, run.scoring, baseline="stage1" if "stage1" in found else None, compared=systems, sliced=systems,
         language=run.dataset.entry.language, corpus=Corpus.of(clips, ClipIndex(run.index, "train")),
+        dataset=run.dataset.name,
     )  # fmt: skip
     paths = results.write(run.folder)
     rewrite_cards(run, {row: measured.model_dump() for row, measured in results.scores.items()})
