@@ -80,9 +80,10 @@ class TrainingSettings(Settings):
     seed: int = 0
     """Of initial weights, order and draws."""
     evaluate_every: Positive | None = None
-    """Steps between looks at dev BLEU-4 (greedy); the best checkpoint is kept. Default: only the end counts."""
+    """Steps between looks at dev BLEU-4 (greedy, as the dataset is scored); the best checkpoint is kept, of equals the
+    one with the smaller dev loss. Default: only the end counts."""
     patience: Positive | None = None
-    """Looks at dev without a better BLEU-4 after which training ends early; None: never."""
+    """Looks at dev without a better one after which training ends early; None: never."""
     checkpoint_every: Annotated[Positive, Execution] = 500
     """Steps between checkpoints that an interrupted run resumes from; with ``evaluate_every``, that many."""
     log_every: Annotated[Positive, Execution] = 25

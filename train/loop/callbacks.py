@@ -60,7 +60,8 @@ class EpochCallback(TrainerCallback):
 
 
 class PatienceCallback(TrainerCallback):
-    """Ends training after looks at dev without a better BLEU-4. It counts in the log, which a resumed run has too."""
+    """Ends training after looks at dev without a better BLEU-4, or a smaller loss at the same one. It counts in the
+    log, which a resumed run has too."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
@@ -70,6 +71,6 @@ class PatienceCallback(TrainerCallback):
 
 
 def looks_since_best(log: Sequence[Mapping[str, float]]) -> int:
-    """Looks at dev since the (first) one with the best BLEU-4."""
-    seen = [entry["eval_bleu4"] for entry in log if "eval_bleu4" in entry]
+    """Looks at dev since the (first) one with the best BLEU-4, of equals with the smallest loss."""
+    seen = [(entry["eval_bleu4"], -entry["eval_loss"]) for entry in log if "eval_bleu4" in entry]
     return len(seen) - 1 - seen.index(max(seen)) if seen else 0

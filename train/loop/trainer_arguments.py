@@ -60,7 +60,7 @@ def trainer_arguments(settings: TrainingSettings, work: Path, selecting: bool) -
         save_steps=settings.evaluate_every if selecting else settings.checkpoint_every,
         save_total_limit=2,
         load_best_model_at_end=selecting,
-        metric_for_best_model="bleu4" if selecting else None,
+        metric_for_best_model="choice" if selecting else None,
         greater_is_better=True if selecting else None,
         report_to=list(settings.report_to),
         disable_tqdm=True,

@@ -21,6 +21,7 @@ from train.data.clip_dataset import ClipDataset, collate_clips
 from train.data.targets import encode_targets, spoken_pieces
 from train.loop.budget import clip_passes
 from train.loop.callbacks import Report
+from train.loop.dev_evaluation import Bleu4, bleu4_of_words
 from train.loop.trainer import fit
 from train.models.backbone_checkpointing import LayerwiseBackbone, PiecewiseBackbone
 from train.models.bag_of_words import SpottingEncoder, WordSpotter
@@ -88,6 +89,7 @@ def train_stage1(
     *,
     language_model: PreTrainedModel,
     bars: Callable[[str, str], AbstractContextManager[Report]],
+    bleu4: Bleu4 = bleu4_of_words,
     name: str = "visual initialing",
     rates: Mapping[str, float] | None = None,
     begin: VisualEncoder | None = None,
@@ -104,6 +106,7 @@ def train_stage1(
         work: for checkpoints; an interrupted run resumes from there.
         language_model: Light-T at its start: random weights [P], or pre-trained by denoising.
         bars: opens a progress bar, given a phase's name and its unit.
+        bleu4: by which the best checkpoint is chosen on dev: the dataset's own.
         name: of the phase that follows the warm-up.
         rates: learning rates by the start of a parameter's name; others have ``settings.learning_rate``.
         begin: the encoder at its start; None: a new one.
@@ -143,7 +146,8 @@ def train_stage1(
     with bars(name, "steps") as report:
         learnt = fit(
             learner, settings, train, collate_clips, work / "generation", rates=rates,
-            dev=watched, tokenizer=tokenizer, max_length=settings.max_length, report=report, say=say,
+            dev=watched, judge=lambda said: bleu4(said, [clip.text for clip in dev]), tokenizer=tokenizer,
+            max_length=settings.max_length, report=report, say=say,
         )  # fmt: skip
     log += _with_passes(learnt, settings, len(clips))
     model.frame_pass, model.running_statistics = None, False
