@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,20 +24,9 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 ROW_LABELS = {
     "stage1": "stage 1", "stage2": "stage 2", "joint": "joint", "shuffled": "shuffled", "text_prior": "text prior",
+    "constant": "constant",
 }  # fmt: skip
 """The pipeline's rows, in the order of the table."""
-CONTROL_NOTE = (
-    "Controls: shuffled = {system} on the features of other clips, text prior = without features. "
-    "What they score is owed to the text alone."
-)
-"""What the last two rows are for."""
-CONTROLS = ("shuffled", "text_prior")
-
-
-def controlled(rows: Iterable[str]) -> str | None:
-    """Whose controls the rows ``shuffled`` and ``text_prior`` are: stage 2's, else those of the one system there is."""
-    own = [name for name in rows if name not in CONTROLS]
-    return "stage2" if "stage2" in own else own[0] if len(own) == 1 else None
 
 
 class Interval(BaseModel):

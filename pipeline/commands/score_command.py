@@ -12,6 +12,15 @@ from pipeline.commands.arguments import AsJson, DryRun, Force, Manifest, Out, Se
 from pipeline.commands.printing import show_results, show_states
 from pipeline.experiment.progress_bars import Bars
 
+UNTOLD = {
+    "word": "Tokenizer none, because no --dataset says otherwise: BLEU counts the words between spaces, right for text "
+    "that is tokenised, such as PHOENIX14T's; sacrebleu's default is 13a, which cuts off punctuation, right for "
+    "How2Sign: --set score.tokenizer=13a.",
+    "char": "Tokenizer none, because no --dataset says otherwise: BLEU counts single characters, as published scores "
+    "of CSL-Daily do; sacrebleu's tokenizer zh would keep Latin words whole: --set score.tokenizer=zh.",
+}
+"""What is said of BLEU's tokenizer where nobody has chosen one."""
+
 
 def score(
     sources: Annotated[
@@ -77,6 +86,8 @@ def score(
     paths = [Path(source) for source in sources]
     dataset = dataset or dataset_of(references, manifest)
     settings, spoken = settings_of(dataset, manifest, chosen)
+    if dataset is None and not any("tokenizer=" in override for override in chosen):
+        typer.echo(UNTOLD[settings.level], err=True)
     if dry_run:
         typer.echo(f"{', '.join(sources)} would be scored: {settings.model_dump_json()}")
         return

@@ -90,6 +90,7 @@ def score_rows(
     sliced: Sequence[str] | None = None,
     compared: Sequence[str] | None = None,
     dataset: str | None = None,
+    shuffles: bool = False,
 ) -> Results:
     """Score systems on the same clips.
 
@@ -101,13 +102,17 @@ def score_rows(
         sliced: systems that are looked at slice by slice; None: all.
         compared: systems that are compared with the baseline; None: all.
         dataset: whose published results stand beside these.
+        shuffles: the row ``shuffled`` stands for several shuffles of its system, whose mean is scored.
     """
     from eval.results.comparison import compare
+    from eval.results.controls import SHUFFLES, controlled, mean_of, of_other_clips
     from eval.results.published import dots_differ
     from eval.results.scores import count, score_of, with_both_dots
     from eval.results.slices import slice_systems
 
     counts: dict[str, Counts] = {name: count(predictions, settings) for name, predictions in rows.items()}
+    if shuffles and (system := controlled(rows)):
+        counts["shuffled"] = mean_of([count(of_other_clips(rows[system], seed), settings) for seed in range(SHUFFLES)])
     chosen = {name: rows[name] for name in (sliced if sliced is not None else rows) if name in rows}
     scores = {name: score_of(counted) for name, counted in counts.items()}
     if dataset and dots_differ(dataset):

@@ -245,7 +245,7 @@ def test_the_joint_baseline_is_a_row_of_its_own(copy: Path) -> None:
     assert "Traceback" not in damaged.stderr
     image.write_bytes(whole)
     done = slt("run", "tiny", *out, *joint, "--json")
-    assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior", "joint"]
+    assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior", "joint", "constant"]
     assert done.stderr.count("up to date") == 7
     record = json.loads((copy / "state/joint.json").read_text())
     spent = json.loads((copy / "state/stage1.json").read_text())["figures"]["clip_passes"]
