@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -104,6 +104,16 @@ class TrainingSettings(Settings):
     its free memory at most."""
     dominance: Annotated[bool, Execution] = False
     """Log the norms of gradients, parameters and updates of each part of the model, as the paper's Figure 2 does."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given_wins(cls, raw: Any) -> Any:
+        """What is given wins over a default: ``steps: 60`` leaves no hidden ``epochs``, nor the other way round."""
+        if isinstance(raw, dict):
+            for given, other in (("steps", "epochs"), ("epochs", "steps")):
+                if raw.get(given) is not None and other not in raw:
+                    return {**raw, other: None}
+        return raw
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainingSettings:

@@ -207,6 +207,13 @@ def test_later_stages_need_no_videos(copy: Path) -> None:
 def test_dry_run_writes_nothing(tmp_path: Path, tiny_corpus: Path) -> None:
     done = slt("run", "tiny", "--out", tmp_path / "out", *places(tiny_corpus), "--dry-run")
     assert "missing" in done.stdout
+    assert "lacking" not in done.stderr
+    absent = ["--set", "data.root=/nowhere", "--set", "train.lm.text=/nowhere.txt"]
+    done = slt("run", "tiny", "--out", tmp_path / "out", *absent, "--dry-run")
+    assert done.stderr.count("lacking: ") == 2
+    done = slt("run", "tiny", "--out", tmp_path / "out", *absent, code=2)
+    assert "/nowhere.txt" in done.stderr
+    assert "index" not in done.stdout  # before the first stage
     done = slt("demo", "--out", tmp_path / "out", "--preset", "tiny", "--dry-run")
     assert "would be drawn" in done.stdout
     assert not list(tmp_path.iterdir())
