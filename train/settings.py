@@ -185,6 +185,9 @@ class PixelSettings(TrainingSettings):
     batch_norm: Literal["batch", "running"] = "batch"
     """What the backbone's BatchNorm uses in training: the statistics of the batch's frames [?], or its own running
     statistics, which then stay those of the pre-trained weights."""
+    watch_every: Annotated[float | None, Field(gt=0), Execution] = 5
+    """Epochs between looks at dev that only tell, the first after one epoch; None: none. With ``evaluate_every`` its
+    looks tell as much."""
     warmup: WarmupSettings | None = None
     """Bag-of-words warm-up of the encoder; None in the paper's recipe."""
     bag_of_words: Annotated[float, Field(ge=0)] = 0.0

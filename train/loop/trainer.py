@@ -112,7 +112,7 @@ def fit(
         model=model,
         args=arguments,
         train_dataset=seen,
-        eval_dataset=dev if arguments.load_best_model_at_end else None,
+        eval_dataset=dev,
         data_collator=collate,
         processing_class=tokenizer,
         callbacks=[EpochCallback(train, batches), ReportCallback(report), *patience, *probes, *callbacks],

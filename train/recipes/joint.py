@@ -78,6 +78,7 @@ def train_joint(
                     "budget": None,
                     "warmup": None,
                     "evaluate_every": None,
+                    "watch_every": None,
                     "dominance": False,
                 }
             )

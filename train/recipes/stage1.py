@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from extract.dataset.clip_index import Clip
@@ -20,7 +20,7 @@ from extract.settings import EncoderSettings, FrameSettings
 from train.data.clip_dataset import ClipDataset, collate_clips
 from train.data.targets import encode_targets, spoken_pieces
 from train.loop.budget import clip_passes
-from train.loop.callbacks import Report
+from train.loop.callbacks import PlateauCallback, Report, WatchCallback
 from train.loop.dev_evaluation import Bleu4, bleu4_of_words
 from train.loop.trainer import fit
 from train.models.backbone_checkpointing import LayerwiseBackbone, PiecewiseBackbone
@@ -29,6 +29,9 @@ from train.models.contrastive_loss import ContrastiveLoss
 from train.models.translator import SignTranslator
 from train.models.translator_config import SignTranslatorConfig
 from train.settings import PixelSettings, TrainingSettings
+
+LEAVING = ("warmup", "warm_start", "bag_of_words", "word_dropout", "contrastive")
+"""Options by which a model leaves the plateau: docs/decisions/leaving-the-plateau.md."""
 
 
 class LearnsFromPixels(SignTranslator):
@@ -111,7 +114,7 @@ def train_stage1(
         rates: learning rates by the start of a parameter's name; others have ``settings.learning_rate``.
         begin: the encoder at its start; None: a new one.
         freeze_backbone: its weights and BatchNorm's statistics stay as they are.
-        say: as of ``fit``, for the phase that follows the warm-up.
+        say: as of ``fit``, for the phase that follows the warm-up; told besides, at looks at dev, while nothing is seen.
 
     Returns:
         The translator, in ``eval()``, with its encoder as ``.encoder``; and the training log.
@@ -147,11 +150,21 @@ def train_stage1(
         learnt = fit(
             learner, settings, train, collate_clips, work / "generation", rates=rates,
             dev=watched, judge=lambda said: bleu4(said, [clip.text for clip in dev]), tokenizer=tokenizer,
-            max_length=settings.max_length, report=report, say=say,
+            max_length=settings.max_length, report=report, say=say, callbacks=_watching(settings, say),
         )  # fmt: skip
     log += _with_passes(learnt, settings, len(clips))
     model.frame_pass, model.running_statistics = None, False
     return translator.eval(), log
+
+
+def _watching(settings: PixelSettings, say: Callable[[str], None] | None) -> list[TrainerCallback]:
+    """Looks at dev where nothing is chosen there, and a word when the video is not looked at."""
+    looks = settings.watch_every is not None and settings.evaluate_every is None
+    off = [name for name in LEAVING if name in type(settings).model_fields and not getattr(settings, name)]
+    return [
+        *([WatchCallback(settings.watch_every)] if looks and settings.watch_every else []),
+        *([PlateauCallback(say, off)] if say else []),
+    ]
 
 
 def _with_passes(log: list[dict[str, float]], settings: TrainingSettings, clips: int) -> list[dict[str, float]]:

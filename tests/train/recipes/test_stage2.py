@@ -21,7 +21,7 @@ from extract.store.feature_store import Features, FeatureStore
 from pipeline.experiment.scored_files import settings_of
 from train.data.feature_dataset import FeatureDataset, collate_features
 from train.data.targets import encode_targets
-from train.loop.callbacks import DivergenceError, Report, looks_since_best
+from train.loop.callbacks import DivergenceError, PlateauCallback, Report, WatchCallback, looks_since_best
 from train.loop.dev_evaluation import bleu4_of_words, watch
 from train.loop.device import precisions
 from train.loop.trainer import RateGroupTrainer, fit
@@ -379,6 +379,7 @@ def test_a_perfect_translator_scores_100_on_dev(
     found = watch(Perfect(), data, collate_features, tokenizer, 5, lambda said: corpus_bleu4(said, lines, settings))
     assert found["bleu4"] == 100
     assert found["choice"] == pytest.approx(100 - 1e-6 * found["loss"], abs=1e-9)
+    assert found["text_alone"] < 50
     if dataset == "csl_daily":
         assert bleu4_of_words(lines, lines) == 0  # each sentence would be one word
 
@@ -397,6 +398,47 @@ def test_of_checkpoints_with_one_bleu_the_one_with_the_smaller_loss_is_kept(tmp_
     state = json.loads((tmp_path / "work" / "checkpoint-12" / "trainer_state.json").read_text())
     assert state["best_model_checkpoint"].endswith(f"checkpoint-{best}")
     assert looks_since_best(log) == [*looks][::-1].index(best)
+
+
+def test_looks_that_only_tell_change_nothing_and_say_when_nothing_is_seen(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(LINES, 60, "de_DE")
+    right = [clip.text for clip in clips("dev")]
+
+    def run(work: str, bleu4: float) -> tuple[list[dict[str, float]], list[str], list[torch.Tensor]]:
+        train, dev, model = parts(tmp_path / work)
+        model.language_model.config.dropout = 0.3
+        said: list[str] = []
+        watching = [WatchCallback(2), PlateauCallback(said.append, ["warmup", "warm_start"])] if bleu4 else []
+        calls: list[int] = []
+
+        def judge(_: Sequence[str]) -> float:
+            calls.append(1)
+            return bleu4 if len(calls) % 4 == 1 else 3.0  # each look: the right clips, then three shuffles
+
+        log = fit(
+            model, TrainingSettings(epochs=5, learning_rate=1e-2, batch_size=6), examples(train, clips("train")),
+            collate_features, tmp_path / work / "work", max_length=4, dev=examples(dev, clips("dev")), judge=judge,
+            tokenizer=tokenizer, callbacks=watching,
+        )  # fmt: skip
+        assert len(right) == 12
+        return log, said, [weight.detach().cpu() for weight in model.parameters()]
+
+    log, said, weights = run("blind", 3.5)
+    looks = [entry for entry in log if "eval_bleu4" in entry]
+    assert [(entry["step"], entry["eval_bleu4"], entry["eval_text_alone"]) for entry in looks] == [
+        (2, 3.5, 3.0), (4, 3.5, 3.0), (8, 3.5, 3.0),
+    ]  # fmt: skip
+    assert said[0] == (
+        "step 2: still on the plateau: dev BLEU-4 3.50 is that of the text alone (3.00); "
+        "what leaves it: warmup, warm_start"
+    )
+    assert len(said) == 3
+    seeing = run("seeing", 9.0)
+    assert seeing[1] == []
+    without = run("without", 0)
+    assert not [entry for entry in without[0] if "eval_bleu4" in entry]
+    for others in (seeing[2], without[2]):
+        assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
 
 
 def test_precision_and_trackers_that_are_not_there_are_refused(tmp_path: Path) -> None:
