@@ -197,6 +197,8 @@ class PixelSettings(TrainingSettings):
     CoNLL 2016); 0 in the paper's recipe."""
     contrastive: Annotated[float, Field(ge=0)] = 0.0
     """Weight of a contrastive loss between clips and sentences (GFSLT-VLP); 0 in the paper's recipe."""
+    contrast: Literal["sentence", "token"] = "sentence"
+    """What it compares: means of whole clips and sentences (GFSLT-VLP), or steps and words (CiCo, C2RL)."""
 
     @model_validator(mode="after")
     def _one_saving(self) -> PixelSettings:

@@ -114,7 +114,7 @@ def train_stage1(
         rates: learning rates by the start of a parameter's name; others have ``settings.learning_rate``.
         begin: the encoder at its start; None: a new one.
         freeze_backbone: its weights and BatchNorm's statistics stay as they are.
-        say: as of ``fit``, for the phase that follows the warm-up; told besides, at looks at dev, while nothing is seen.
+        say: as of ``fit``, for the phase that follows the warm-up; and told while looks at dev show that nothing is seen.
 
     Returns:
         The translator, in ``eval()``, with its encoder as ``.encoder``; and the training log.
@@ -193,7 +193,7 @@ def _learner(
     if settings.bag_of_words:
         learner.spotter, learner.bag_of_words = spotter, settings.bag_of_words
     if settings.contrastive:
-        learner.contrast = ContrastiveLoss(translator.language_model.config.d_model)
+        learner.contrast = ContrastiveLoss(translator.language_model.config.d_model, settings.contrast)
         learner.contrastive = settings.contrastive
     masks = (tokenizer.mask_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id)
     learner.word_dropout, learner.mask = settings.word_dropout, next(id for id in masks if id is not None)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from eval.predictions.prediction_file import Prediction
+from eval.results.controls import best_constant
+from eval.results.scores import score
 from pipeline.experiment.scored_files import score_files, settings_of
 
 PEERS = Path(os.environ.get("SLT_PEERS") or Path(__file__).parents[4] / "shared" / "peers")
@@ -45,3 +48,14 @@ def test_two_published_systems_differ_as_published() -> None:
     ).comparison.systems["phoenix14t.c2rl.hyp"]["bleu4"]
     assert found.difference == pytest.approx(1.86, abs=0.1)
     assert found.p_value < 0.01
+
+
+@pytest.mark.skipif(not PEERS.is_dir(), reason="no texts of PHOENIX14T at $SLT_PEERS")
+@pytest.mark.parametrize(("dot", "bleu4"), [("keep", 4.13), ("add", 4.36)])
+def test_one_train_sentence_for_all_clips_of_phoenix14t(dot: str, bleu4: float) -> None:
+    table = [line.split("\t") for line in (PEERS / "phoenix14t.text.tsv").read_text(encoding="utf-8").splitlines()]
+    texts = {split: [row[4] for row in table if row[1] == split] for split in ("train", "dev", "test")}
+    settings, _ = settings_of("phoenix14t", None, [f"final_dot={dot}", "bootstrap=0"])
+    sentence = best_constant(texts["train"], texts["dev"], settings)
+    found = score([Prediction(str(n), sentence, text) for n, text in enumerate(texts["test"])], settings)
+    assert (found.n, found.bleu4) == (642, pytest.approx(bleu4, abs=0.01))

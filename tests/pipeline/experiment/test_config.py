@@ -1,5 +1,6 @@
 """Configs: shipped ones load, wrong ones are refused with everything that is wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,20 @@ def test_every_shipped_config_loads_and_survives_writing(name: str, tmp_path: Pa
     experiment = load_config(name)
     write_config(experiment, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == experiment
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*_*.yaml") if path.stem != "csl_daily"))
+def test_a_recipe_that_is_not_the_papers_says_of_each_value_whose_it_is(name: str) -> None:
+    """Paper, peer (which) or ours (why), beside the value or where a list begins."""
+    lines = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    unmarked = [
+        line
+        for line in lines
+        if re.search(r"^ +[a-z0-9_]+: +[^ #]", line)
+        and not re.search(r"dataset: |level: |# .*(\[P\]|peer: \w|ours: \w|scores)", line)
+    ]
+    assert unmarked == []
+    assert load_config(name).data.dataset in name
 
 
 def test_paper_recipe_has_the_papers_values() -> None:
