@@ -42,6 +42,19 @@ def load_pretrained(load: Callable[..., Loaded], name: str | Path, where: str, e
         raise _unusable(name, where, expected, error) from error
 
 
+def on_this_machine(name: str | Path) -> bool:
+    """Whether the weights of a model lie in its folder, or in the Hugging Face cache."""
+    if Path(name).is_dir():
+        return any(path for pattern in ("*.safetensors", "*.bin") for path in Path(name).glob(pattern))
+    from huggingface_hub import try_to_load_from_cache
+
+    return _is_repository(name) and any(
+        isinstance(try_to_load_from_cache(str(name), f"{file}{part}"), str)
+        for file in ("model.safetensors", "pytorch_model.bin")
+        for part in ("", ".index.json")
+    )
+
+
 def how_to_fetch(name: str | Path, where: str) -> str:
     """The commands that bring a model of the hub to a machine without a network."""
     fetch = f"`hf download {name} --exclude '*.h5' '*.msgpack' '*.ot'`"

@@ -100,5 +100,5 @@ def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior"]
+    assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior", "constant"]
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -80,9 +80,10 @@ class TrainingSettings(Settings):
     seed: int = 0
     """Of initial weights, order and draws."""
     evaluate_every: Positive | None = None
-    """Steps between looks at dev BLEU-4 (greedy); the best checkpoint is kept. Default: only the end counts."""
+    """Steps between looks at dev BLEU-4 (greedy, as the dataset is scored); the best checkpoint is kept, of equals the
+    one with the smaller dev loss. Default: only the end counts."""
     patience: Positive | None = None
-    """Looks at dev without a better BLEU-4 after which training ends early; None: never."""
+    """Looks at dev without a better one after which training ends early; None: never."""
     checkpoint_every: Annotated[Positive, Execution] = 500
     """Steps between checkpoints that an interrupted run resumes from; with ``evaluate_every``, that many."""
     log_every: Annotated[Positive, Execution] = 25
@@ -103,6 +104,16 @@ class TrainingSettings(Settings):
     its free memory at most."""
     dominance: Annotated[bool, Execution] = False
     """Log the norms of gradients, parameters and updates of each part of the model, as the paper's Figure 2 does."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given_wins(cls, raw: Any) -> Any:
+        """What is given wins over a default: ``steps: 60`` leaves no hidden ``epochs``, nor the other way round."""
+        if isinstance(raw, dict):
+            for given, other in (("steps", "epochs"), ("epochs", "steps")):
+                if raw.get(given) is not None and other not in raw:
+                    return {**raw, other: None}
+        return raw
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainingSettings:
@@ -174,6 +185,9 @@ class PixelSettings(TrainingSettings):
     batch_norm: Literal["batch", "running"] = "batch"
     """What the backbone's BatchNorm uses in training: the statistics of the batch's frames [?], or its own running
     statistics, which then stay those of the pre-trained weights."""
+    watch_every: Annotated[float | None, Field(gt=0), Execution] = 5
+    """Epochs between looks at dev that only tell, the first after one epoch; None: none. With ``evaluate_every`` its
+    looks tell as much."""
     warmup: WarmupSettings | None = None
     """Bag-of-words warm-up of the encoder; None in the paper's recipe."""
     bag_of_words: Annotated[float, Field(ge=0)] = 0.0
@@ -183,6 +197,8 @@ class PixelSettings(TrainingSettings):
     CoNLL 2016); 0 in the paper's recipe."""
     contrastive: Annotated[float, Field(ge=0)] = 0.0
     """Weight of a contrastive loss between clips and sentences (GFSLT-VLP); 0 in the paper's recipe."""
+    contrast: Literal["sentence", "token"] = "sentence"
+    """What it compares: means of whole clips and sentences (GFSLT-VLP), or steps and words (CiCo, C2RL)."""
 
     @model_validator(mode="after")
     def _one_saving(self) -> PixelSettings:

@@ -53,6 +53,19 @@ def bleu_of_counts(sums: Sequence[float], order: int, smoothing: str) -> float:
     return min(100.0, float(value))  # exp(log 100) is 100.00000000000004: a perfect score is 100
 
 
+def corpus_bleu4(hypotheses: Sequence[str], references: Sequence[str], settings: ScoreSettings) -> float:
+    """BLEU-4 of a split, x100."""
+    counts = bleu_counts(hypotheses, references, settings)
+    return bleu_of_counts([sum(column) for column in zip(*counts, strict=True)], max(ORDERS), settings.smoothing)
+
+
+def bleu_tokens(text: str, settings: ScoreSettings) -> list[str]:
+    """What BLEU counts of a text."""
+    metric = sacrebleus_bleu(settings)
+    text = _bleu_text(text, settings)
+    return str(metric.tokenizer(text.lower() if settings.lowercase else text)).split()
+
+
 def _bleu_text(text: str, settings: ScoreSettings) -> str:
     """What sacreBLEU gets: the level's tokens joined by spaces for ``none``, the unsplit text otherwise."""
     if settings.tokenizer in (None, "none"):

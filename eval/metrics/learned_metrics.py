@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from extract.errors import InputError
 
@@ -22,6 +23,12 @@ def bleurt_scores(hypotheses: Sequence[str], references: Sequence[str]) -> list[
     Raises:
         InputError: no such package or checkpoint.
     """
+    scorer, checkpoint = require_bleurt()
+    return [float(value) for value in scorer(checkpoint).score(candidates=hypotheses, references=references)]
+
+
+def require_bleurt() -> tuple[Any, str]:
+    """Its class and its checkpoint. Errors as ``bleurt_scores``."""
     try:
         from bleurt.score import BleurtScorer
     except ImportError as error:
@@ -35,7 +42,7 @@ def bleurt_scores(hypotheses: Sequence[str], references: Sequence[str]) -> list[
             "metric bleurt", expected="a checkpoint's folder in BLEURT_CHECKPOINT", found=checkpoint or "unset",
             remedy="Unpack https://storage.googleapis.com/bleurt-oss-21/BLEURT-20.zip and export its place.",
         )  # fmt: skip
-    return [float(value) for value in BleurtScorer(checkpoint).score(candidates=hypotheses, references=references)]
+    return BleurtScorer, checkpoint
 
 
 def comet_scores(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
@@ -47,12 +54,7 @@ def comet_scores(hypotheses: Sequence[str], references: Sequence[str]) -> list[f
     Raises:
         InputError: no such command, or it failed; its last line is told.
     """
-    command = shutil.which("comet-score")
-    if command is None:
-        raise InputError(
-            "metric comet", expected="the command comet-score", found="none",
-            remedy="In an environment of its own: pip install unbabel-comet; then put its bin folder on PATH.",
-        )  # fmt: skip
+    command = require_comet()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file, texts in (("hyp", hypotheses), ("ref", references)):
@@ -68,3 +70,14 @@ def comet_scores(hypotheses: Sequence[str], references: Sequence[str]) -> list[f
                              remedy="Run comet-score by hand to see why.")  # fmt: skip
         (segments,) = json.loads((folder / "scores.json").read_text(encoding="utf-8")).values()
     return [float(segment["COMET"]) for segment in segments]
+
+
+def require_comet() -> str:
+    """The command. Errors as ``comet_scores``."""
+    command = shutil.which("comet-score")
+    if command is None:
+        raise InputError(
+            "metric comet", expected="the command comet-score", found="none",
+            remedy="In an environment of its own: pip install unbabel-comet; then put its bin folder on PATH.",
+        )  # fmt: skip
+    return command

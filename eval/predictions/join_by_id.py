@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+from eval.predictions.framed_lines import refuse_alike
 from eval.predictions.prediction_file import Prediction
 from eval.predictions.text_files import Text
 from eval.predictions.text_lines import refuse
@@ -21,6 +22,7 @@ def join(
     references: Sequence[Text],
     missing: Missing = "error",
     elsewhere: Callable[[str], str | None] = lambda id: None,
+    plain: bool = False,
 ) -> list[Prediction]:
     """One row per reference, in the references' order.
 
@@ -28,12 +30,16 @@ def join(
 
     Args:
         elsewhere: in which other split an id stands, where that is known; for messages.
+        plain: lines without ids are sentences, however they begin.
 
     Raises:
         InputError: naming the first offending line: a hypothesis that no reference has, or has in other letters only;
-            ids on one side alone; a reference beside the hypothesis that differs; a missing clip.
+            ids on one side alone; a reference beside the hypothesis that differs; a missing clip; what ``refuse_alike``
+            refuses.
     """
-    hypotheses, references = _numbered(_without_split(hypotheses, references), _without_split(references, hypotheses))
+    hypotheses, references = _numbered(
+        _without_split(hypotheses, references), _without_split(references, hypotheses), plain
+    )
     by_id = {text.id or "": text for text in references}
     given = {text.id or "": text for text in hypotheses}
     folded = {id.casefold(): id for id in by_id}
@@ -89,7 +95,7 @@ def _without_split(texts: Sequence[Text], others: Sequence[Text]) -> Sequence[Te
     return [dataclasses.replace(text, id=(text.id or "").partition("/")[2]) for text in texts]
 
 
-def _numbered(hypotheses: Sequence[Text], references: Sequence[Text]) -> tuple[list[Text], list[Text]]:
+def _numbered(hypotheses: Sequence[Text], references: Sequence[Text], plain: bool) -> tuple[list[Text], list[Text]]:
     """Both with ids: their own, or of lines against lines the number of the line."""
     bare = [text for texts in (hypotheses, references) for text in texts if text.id is None]
     if not bare:
@@ -101,6 +107,8 @@ def _numbered(hypotheses: Sequence[Text], references: Sequence[Text]) -> tuple[l
         other = short[0].where.rpartition(", ")[0]
         refuse(long[len(short)].where, f"as many lines as {other}: {len(short)}", f"{len(long)}",
                "Lines without ids can be joined only when both files have one for every clip.")  # fmt: skip
+    if not plain:
+        refuse_alike([text.text for text in hypotheses], [text.text for text in references], hypotheses[0].where)
     left, right = (
         [Text(f"line {n}", text.text, text.where) for n, text in enumerate(texts, start=1)]
         for texts in (hypotheses, references)

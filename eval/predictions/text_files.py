@@ -6,7 +6,7 @@
 | ``.json`` | an object of ids to texts, or to objects; or a list of objects |
 | ``.csv`` ``.tsv`` | a header and rows; comma, semicolon, tab or ``|`` (the releases of PHOENIX14T and How2Sign) |
 | ``.pkl`` | TwoStreamNetwork's results: a dict of names to ``txt_hyp`` and ``txt_ref``; read without running it |
-| other | one text per line (GFSLT-VLP, sacreBLEU), or ``id|text`` in each (neccam/slt) |
+| other | one text per line (GFSLT-VLP, sacreBLEU), or in a frame: see ``framed_lines`` |
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from eval.predictions.framed_lines import frame_of
 from eval.predictions.prediction_file import REQUIRED, read_predictions
 from eval.predictions.text_lines import LONGEST, read_bytes, read_lines, refuse
 from extract.safe_pickle import read_pickle
 
 Role = Literal["hypothesis", "reference"]
 
-IDS = ("id", "clip_id", "clip", "name", "sentence_name", "video_id", "key")
+IDS = ("id", "clip_id", "clip", "name", "sentence_name", "video_id", "key", "sample")
 HYPOTHESES = ("hypothesis", "hyp", "txt_hyp", "prediction", "pred", "translation", "text")
-REFERENCES = ("reference", "ref", "txt_ref", "target", "translation", "sentence", "text", "label")
+BESIDE = ("reference", "ref", "txt_ref", "target", "ground-truth", "ground_truth", "gt")
+"""Of a reference that stands beside a hypothesis."""
+REFERENCES = (*BESIDE, "translation", "sentence", "text", "label")
 """Names of keys and columns, in small letters; the first of them that a file has counts."""
 
 
@@ -45,16 +48,17 @@ class Text:
     score: float | None = None
 
 
-def read_texts(path: Path, role: Role, ids: Path | None = None) -> list[Text]:
+def read_texts(path: Path, role: Role, ids: Path | None = None, plain: bool = False) -> list[Text]:
     """All texts of a file, in its order.
 
     Args:
         role: whose names of keys and columns are looked for first.
         ids: a file of one id per line, for a file of one text per line; a file that has ids of its own keeps them.
+        plain: lines are sentences, whatever they look like.
 
     Raises:
-        InputError: naming file and line: what ``read_lines`` refuses, damaged JSON or rows, no known key or column, an
-            empty id, an id twice, another number of ids than texts.
+        InputError: naming file and line: what ``read_lines`` and ``frame_of`` refuse, damaged JSON or rows, no known
+            key or column, an empty id, an id twice, another number of ids than texts.
     """
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
@@ -66,18 +70,24 @@ def read_texts(path: Path, role: Role, ids: Path | None = None) -> list[Text]:
     elif suffix in (".pkl", ".pickle"):
         texts = list(_objects(path, read_pickle(path, plain=True), role))
     else:
-        texts = _plain(path)
+        texts = list(_lines(path, role, plain))
     if ids is not None and all(text.id is None for text in texts):
         texts = _with_ids(path, texts, ids)
     _check_ids(texts)
     return texts
 
 
-def _plain(path: Path) -> list[Text]:
-    lines = [(f"{path}, line {number}", line) for number, line in enumerate(read_lines(path), start=1)]
-    if all(re.match(r"[^\s|]+\|", line) for _, line in lines):
-        return [Text(line.partition("|")[0], line.partition("|")[2], where) for where, line in lines]
-    return [Text(None, line, where) for where, line in lines]
+def _lines(path: Path, role: Role, plain: bool) -> Iterator[Text]:
+    lines = read_lines(path)
+    frame = None if plain else frame_of(path, lines, (*IDS, *HYPOTHESES, *REFERENCES))
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        if frame is None:
+            yield Text(None, line, where)
+        elif (row := frame(line, where)).keys() & set(IDS):
+            yield _object(row, where, role)
+        else:
+            yield Text(None, row[_known(row, HYPOTHESES if role == "hypothesis" else REFERENCES, where)], where)
 
 
 def _with_ids(path: Path, texts: list[Text], ids: Path) -> list[Text]:
@@ -140,7 +150,7 @@ def _object(row: Any, where: str, role: Role) -> Text:
     names = {str(key).lower(): key for key in row}
     texts = HYPOTHESES if role == "hypothesis" else REFERENCES
     id, text = (row[names[_known(names, known, where)]] for known in (IDS, texts))
-    reference = next((row[names[name]] for name in REFERENCES[:4] if name in names), None)
+    reference = next((row[names[name]] for name in BESIDE if name in names), None)
     if not isinstance(id, str):
         refuse(where, "an id that is a text", repr(id)[:80], "Write ids in quotation marks.")
     return Text(id, _checked(text, where), where, None if reference is None else _checked(reference, where))
@@ -180,7 +190,7 @@ def _table(path: Path, role: Role) -> Iterator[Text]:
     names = {name.strip().lower(): place for place, name in enumerate(header)}
     texts = HYPOTHESES if role == "hypothesis" else REFERENCES
     id, text = (names[_known(names, known, where)] for known in (IDS, texts))
-    reference = next((names[name] for name in REFERENCES[:4] if name in names), None) if role == "hypothesis" else None
+    reference = next((names[name] for name in BESIDE if name in names), None) if role == "hypothesis" else None
     began = rows.line_num + 1
     try:
         for row in rows:

@@ -14,12 +14,14 @@ from eval.metrics.bootstrap import interval, resample, seed
 from eval.metrics.measures import Counts
 from eval.predictions.prediction_file import Prediction
 from eval.predictions.text_lines import refuse
-from eval.results.scores import controlled
+from eval.results.controls import controlled, strongest
 from eval.settings import ScoreSettings
 from extract.atomic_write import write_atomic
 from extract.errors import InputError, suggestion
 
 COMPARED = ("bleu4", "chrf", "rouge")
+FEW = 30
+"""Sentences below which resampling them says little about others."""
 TRIALS = {"bootstrap": 1000, "randomisation": 10_000}
 """Resamples or trials of a test: sacreBLEU's defaults."""
 
@@ -40,15 +42,20 @@ class Difference(BaseModel):
 
 
 class Grounding(BaseModel):
-    """What a translator owes to the video: BLEU-4 with each clip's own features, and with another clip's."""
+    """What a translator owes to the video: BLEU-4 with each clip's own features, and of the controls."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     system: str
     right_clip: float
     other_clip: float
+    """With another clip's, the mean of some shuffles."""
     text_prior: float | None
     """BLEU-4 of the one sentence that it says without features."""
+    constant: float | None = None
+    """BLEU-4 of the train sentence that is best for all dev clips alike."""
+    control: str = "shuffled"
+    """The strongest of the three, which the system is measured against."""
     difference: float
     low: float
     high: float
@@ -67,6 +74,8 @@ class Comparison(BaseModel):
     n: int
     systems: dict[str, dict[str, Difference]]
     """System to metric to difference from the baseline."""
+    doubts: dict[str, str] = {}
+    """System to why its p-values say little."""
     grounding: Grounding | None
 
 
@@ -77,7 +86,7 @@ def compare(
     settings: ScoreSettings,
     systems: Sequence[str] | None = None,
 ) -> Comparison:
-    """Differences from the baseline, with p-values, and the grounding where there is a row ``shuffled``.
+    """Differences from the baseline, with p-values, and the grounding where there are control rows.
 
     Args:
         rows: system to predictions, of the same clips in the same order.
@@ -96,7 +105,9 @@ def compare(
     found = {name: _differences(counts[name], counts[baseline], settings) for name in chosen if baseline is not None}
     return Comparison(
         baseline=baseline, test=settings.test, samples=TRIALS[settings.test], seed=seed(),
-        n=len(next(iter(counts.values()))), systems=found, grounding=grounding(counts, settings),
+        n=len(next(iter(counts.values()))), systems=found,
+        doubts={name: doubt for name in found if (doubt := _doubt(rows[name], rows[baseline or name]))},
+        grounding=grounding(counts, settings),
     )  # fmt: skip
 
 
@@ -105,18 +116,31 @@ def grounding(counts: Mapping[str, Counts], settings: ScoreSettings) -> Groundin
     system = controlled(counts)
     if system is None or "shuffled" not in counts:
         return None
-    right, other = counts[system].scores()["bleu4"], counts["shuffled"].scores()["bleu4"]
+    bleu4 = {row: counted.scores()["bleu4"] for row, counted in counts.items()}
+    control = strongest(bleu4)
     samples = settings.bootstrap or TRIALS["bootstrap"]
-    paired = [resample(counts[row], samples, ("bleu4",))["bleu4"] for row in (system, "shuffled")]
+    paired = [resample(counts[row], samples, ("bleu4",))["bleu4"] for row in (system, control)]
     low, high = interval(paired[0] - paired[1])
-    prior = counts["text_prior"].scores()["bleu4"] if "text_prior" in counts else None
-    return Grounding(system=system, right_clip=right, other_clip=other, text_prior=prior, difference=right - other,
-                     low=low, high=high)  # fmt: skip
+    return Grounding(
+        system=system, right_clip=bleu4[system], other_clip=bleu4["shuffled"], text_prior=bleu4.get("text_prior"),
+        constant=bleu4.get("constant"), control=control, difference=bleu4[system] - bleu4[control], low=low, high=high,
+    )  # fmt: skip
 
 
 def write_comparison(path: str | Path, comparison: Comparison) -> Path:
     """Write ``comparison.json`` atomically."""
     return write_atomic(path, comparison.model_dump_json(indent=2) + "\n")
+
+
+def _doubt(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> str | None:
+    """Why a test of significance between two systems says little; None where it does not."""
+    if len(ours) < FEW:
+        return f"{len(ours)} clips; resampling fewer than {FEW} says little"
+    for rows, name in ((ours, "it says"), (theirs, "the baseline says")):
+        empty = sum(not row.hypothesis.strip() for row in rows)
+        if empty * 2 > len(rows):
+            return f"{name} nothing of {'all' if empty == len(rows) else 'most'} clips; any system is better"
+    return None
 
 
 def _differences(ours: Counts, theirs: Counts, settings: ScoreSettings) -> dict[str, Difference]:

@@ -34,6 +34,8 @@ class PublishedRow(BaseModel):
     """Whose ROUGE-L, where the system's published code tells."""
     bleu_metric: Literal["none", "13a"] | None = None
     """sacreBLEU's tokenizer, or ``none`` for BLEU of the words between spaces, where the published code tells."""
+    final_dot: Literal["without", "with"] | None = None
+    """Whether both sides ended with a full stop, where the published code or label files tell."""
     note: str | None = None
     """Who computed the figures, where it was not the system's authors."""
 
@@ -50,6 +52,11 @@ def published(dataset: str) -> list[PublishedRow]:
         InputError: the shipped file is damaged.
     """
     return list(_load(RESULTS).get(dataset, ()))
+
+
+def dots_differ(dataset: str) -> bool:
+    """Whether some of its published systems were scored with a final full stop and others without."""
+    return {"with", "without"} <= {row.final_dot for row in published(dataset)}
 
 
 @lru_cache(maxsize=1)

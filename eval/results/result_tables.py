@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from eval.results.comparison import Comparison
+from eval.results.controls import CONTROL_NOTE, CONTROLS, SHUFFLES, controlled
 from eval.results.published import PublishedRow, published
-from eval.results.scores import CONTROL_NOTE, CONTROLS, ROW_LABELS, Interval, Score, controlled
+from eval.results.scores import ROW_LABELS, Interval, Score
 from eval.results.slices import Slices, SystemSlices
 from eval.results.table_formats import BEST, BEST_GLOSS_FREE, DIFFERENT, Cell, Sheet, cells
 
@@ -66,7 +67,7 @@ def published_sheet(dataset: str, scores: Mapping[str, Score]) -> Sheet:
     groups = [
         [_published(row, ours) for row in paper if not row.gloss_free],
         [_published(row, ours) for row in paper if row.gloss_free],
-        [_ours(name, entry) for name, entry in ours.items()],
+        [row for name, entry in ours.items() for row in _ours(name, entry)],
         [_published(row, ours) for row in listed if row.newer],
     ]
     columns = ("system", "year", "gloss-free", *METRICS)
@@ -81,15 +82,21 @@ def difference_sheet(comparison: Comparison) -> Sheet:
     groups = tuple(
         tuple(
             cells(label, NAMES[metric], two_decimals(found.score), f"{found.difference:+.2f}",
-                  f"[{found.low:+.2f}, {found.high:+.2f}]", p_value(found.p_value))
+                  f"[{found.low:+.2f}, {found.high:+.2f}]", p_value(found.p_value) + (" ?" if doubt else ""))
             for metric, found in metrics.items()
         )
-        for label, metrics in ((ROW_LABELS.get(name, name), found) for name, found in comparison.systems.items())
+        for label, doubt, metrics in (
+            (ROW_LABELS.get(name, name), comparison.doubts.get(name), found)
+            for name, found in comparison.systems.items()
+        )
     )  # fmt: skip
     test = {"bootstrap": "paired bootstrap resampling", "randomisation": "paired approximate randomisation"}
     baseline = ROW_LABELS.get(comparison.baseline or "", comparison.baseline)
     how = f"{test[comparison.test]}, {comparison.samples} samples, seed {comparison.seed}, as sacreBLEU"
-    notes = (f"Differences from {baseline} on {comparison.n} clips; 95 % of the paired resamples. p: {how}.",)
+    notes = (
+        f"Differences from {baseline} on {comparison.n} clips; 95 % of the paired resamples. p: {how}.",
+        *(f"? {ROW_LABELS.get(name, name)}: {doubt}" for name, doubt in comparison.doubts.items()),
+    )
     columns = ("system", "metric", "score", "difference", "95 %", "p")
     return Sheet("comparison", f"Against {baseline}", columns, groups, notes)
 
@@ -100,10 +107,13 @@ def grounding_sheet(comparison: Comparison) -> Sheet | None:
     if found is None:
         return None
     row = cells(ROW_LABELS.get(found.system, found.system), two_decimals(found.right_clip),
-                two_decimals(found.other_clip), two_decimals(found.text_prior), f"{found.difference:+.2f}",
-                f"[{found.low:+.2f}, {found.high:+.2f}]")  # fmt: skip
-    note = "BLEU-4 with a clip's own features minus BLEU-4 with another clip's: what is owed to the video."
-    columns = ("system", "right clip", "other clip", "text prior", "grounding", "95 %")
+                two_decimals(found.other_clip), two_decimals(found.text_prior), two_decimals(found.constant),
+                f"{found.difference:+.2f}", f"[{found.low:+.2f}, {found.high:+.2f}]")  # fmt: skip
+    note = (
+        "BLEU-4 with a clip's own features minus that of the strongest control, here "
+        f"{ROW_LABELS[found.control]}: what is owed to the video."
+    )
+    columns = ("system", "right clip", "other clips", "text prior", "constant", "grounding", "95 %")
     return Sheet("grounding", "Does it look?", columns, ((row,),), (note,))
 
 
@@ -184,13 +194,19 @@ def control_note(scores: Mapping[str, Score]) -> list[str]:
     system = controlled(scores)
     if system is None or not any(name in scores for name in CONTROLS):
         return []
-    return [CONTROL_NOTE.format(system=ROW_LABELS.get(system, system))]
+    return [CONTROL_NOTE.format(system=ROW_LABELS.get(system, system), shuffles=SHUFFLES)]
 
 
-def _ours(name: str, entry: Score) -> list[Cell]:
+def _ours(name: str, entry: Score) -> list[list[Cell]]:
     label = f"ours, {ROW_LABELS[name]}" if name in ROW_LABELS else f"ours, {name}"
     # Of somebody's predictions nobody says whether glosses were used.
-    return list(cells(label, "", "yes" if name in ROW_LABELS else "", *map(two_decimals, values_of(entry))))
+    described = (label, "", "yes" if name in ROW_LABELS else "")
+    rows = [list(cells(*described, *map(two_decimals, values_of(entry))))]
+    if entry.other_dot:
+        dot = "without" if entry.final_dot == "with" else "with"
+        values = [Cell(two_decimals(value), DIFFERENT) for value in entry.other_dot.values()]
+        rows.append([Cell(f"{label}, {dot} final dot"), *cells(*described[1:]), *values])
+    return rows
 
 
 def _published(row: PublishedRow, ours: Mapping[str, Score]) -> list[Cell]:
@@ -201,6 +217,9 @@ def _published(row: PublishedRow, ours: Mapping[str, Score]) -> list[Cell]:
             reasons["rouge"].add(f"ROUGE-L of {row.rouge_metric}")
         if row.bleu_metric and row.bleu_metric != tokenizer:
             reasons["bleu"].add(f"BLEU with tokenizer {row.bleu_metric}")
+        if entry.final_dot and row.final_dot and row.final_dot != entry.final_dot:
+            for said in reasons.values():
+                said.add(f"{row.final_dot} final dot")
     values = [Cell(two_decimals(row.rouge)), *(Cell(two_decimals(value)) for value in row.bleu)]
     for place, cell in enumerate(values):
         why = ", ".join(sorted(reasons["bleu" if place else "rouge"]))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from eval.metrics.bootstrap import interval, resample
 from eval.metrics.measures import Counts, Measures
+from eval.metrics.scored_text import apply_convention
 from eval.predictions.prediction_file import Prediction, Predictions
 from eval.settings import ScoreSettings
 from extract.atomic_write import write_atomic
+from extract.dataset.text_convention import FULL_STOPS
 from extract.errors import InputError, suggestion
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 ROW_LABELS = {
     "stage1": "stage 1", "stage2": "stage 2", "joint": "joint", "shuffled": "shuffled", "text_prior": "text prior",
+    "constant": "constant",
 }  # fmt: skip
 """The pipeline's rows, in the order of the table."""
-CONTROL_NOTE = (
-    "Controls: shuffled = {system} on the features of other clips, text prior = without features. "
-    "What they score is owed to the text alone."
-)
-"""What the last two rows are for."""
-CONTROLS = ("shuffled", "text_prior")
-
-
-def controlled(rows: Iterable[str]) -> str | None:
-    """Whose controls the rows ``shuffled`` and ``text_prior`` are: stage 2's, else those of the one system there is."""
-    own = [name for name in rows if name not in CONTROLS]
-    return "stage2" if "stage2" in own else own[0] if len(own) == 1 else None
 
 
 class Interval(BaseModel):
@@ -64,6 +55,10 @@ class Score(BaseModel):
     """Metrics that the settings name besides."""
     intervals: dict[str, Interval] = {}
     """Of every metric by its name here or in ``more``; empty without resamples."""
+    final_dot: Literal["with", "without"] | None = None
+    """Whether most references end with a full stop as scored; of datasets whose published systems differ in it."""
+    other_dot: dict[str, Percent] = {}
+    """BLEU-1..4 and ROUGE-L in the other of the two conventions, on both sides."""
     signature: Annotated[str, Field(min_length=1)]
     """Of BLEU, the text convention and ROUGE-L."""
     signatures: dict[str, str] = {}
@@ -102,7 +97,8 @@ def count(rows: Sequence[Prediction], settings: ScoreSettings) -> Counts:
 
 def score_of(counts: Counts) -> Score:
     """The scores of a system that was counted, with their intervals."""
-    found, signatures = counts.scores(), counts.measures.signatures()
+    found: dict[str, Any] = counts.scores()
+    signatures = counts.measures.signatures()
     settings = counts.measures.settings
     resamples = resample(counts, settings.bootstrap) if settings.bootstrap else {}
     return Score(
@@ -113,6 +109,15 @@ def score_of(counts: Counts) -> Score:
         signatures=signatures,
         n=len(counts),
     )
+
+
+def with_both_dots(score: Score, rows: Sequence[Prediction], settings: ScoreSettings) -> Score:
+    """The score beside that with a final full stop on both sides, or without where it has them."""
+    dotted = sum(apply_convention(row.reference, settings).endswith(tuple(FULL_STOPS)) for row in rows) * 2 > len(rows)
+    other = settings.model_copy(update={"final_dot": "strip" if dotted else "add", "more": ()})
+    found = count(rows, other).scores()
+    values = {name: found[name] for name in ("rouge", "bleu1", "bleu2", "bleu3", "bleu4")}
+    return score.model_copy(update={"final_dot": "with" if dotted else "without", "other_dot": values})
 
 
 def bounds(values: NDArray[np.float64]) -> Interval:

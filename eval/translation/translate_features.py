@@ -1,4 +1,4 @@
-"""Translating cached features, and the two sanity rows that tell whether a model looks at the video."""
+"""Translating cached features, and what a model says without any."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ def translate_split(
     beams: int,
     max_length: int,
     at_once: int | None = None,
-    shuffle_seed: int | None = None,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> list[Prediction]:
     """One prediction per clip of the split; one that is not ``translatable`` gets an empty hypothesis.
@@ -49,7 +48,6 @@ def translate_split(
     Args:
         store: features made as those that the model learnt from; others are refused.
         at_once: as of ``translate``.
-        shuffle_seed: give every clip the features of another one (the ``shuffled`` row); None: its own.
         on_clip: called with clips done and clips in all.
 
     Raises:
@@ -58,9 +56,8 @@ def translate_split(
     if model.config.features is not None:
         store.require(model.config.features)
     ids = translatable(model, store, clips)
-    sources = ids if shuffle_seed is None else derange(ids, shuffle_seed)
-    mine, source_of = share(ids), dict(zip(ids, sources, strict=True))
-    features = store.load([source_of[id] for id in mine])
+    mine = share(ids)
+    features = store.load(mine)
     texts = translate(model, tokenizer, features, beams=beams, max_length=max_length, at_once=at_once, on_clip=on_clip)
     return _predictions(clips, gather(dict(zip(mine, texts, strict=True)), ids))
 
@@ -125,13 +122,6 @@ def text_prior(
     blank = Features(["masked"], np.zeros((steps, store.width), np.float32), np.array([0, steps]))
     (prior,) = translate(model, tokenizer, blank, beams=beams, max_length=max_length)
     return [Prediction(clip.id, prior.text, clip.text, clip.n_frames, prior.score) for clip in clips]
-
-
-def derange(ids: Sequence[str], seed: int) -> list[str]:
-    """The ids so rearranged that none keeps its place (one id alone does)."""
-    order = np.random.default_rng([seed, 0x53687566]).permutation(len(ids))
-    moved = dict(zip(order, np.roll(order, 1), strict=True))
-    return [ids[moved[position]] for position in range(len(ids))]
 
 
 def translate(

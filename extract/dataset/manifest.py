@@ -33,6 +33,8 @@ class MetricDefaults(Settings):
     """sacreBLEU's tokenizer."""
     smoothing: Literal["none", "exp"] | None = None
     """What an n-gram order without a match does to BLEU."""
+    unicode: Literal["keep", "NFC", "NFKC"] | None = None
+    """Unicode normal form of both sides."""
 
 
 class DatasetEntry(Settings):

@@ -9,7 +9,7 @@ from extract.settings import Settings
 FULL_STOPS = ".。"
 
 Case = Literal["keep", "lower"]
-FinalDot = Literal["keep", "strip"]
+FinalDot = Literal["keep", "strip", "add"]
 
 
 class TextConvention(Settings):
@@ -18,7 +18,8 @@ class TextConvention(Settings):
     case: Case = "keep"
     """Keep upper and lower case, or make all of it lower case."""
     final_dot: FinalDot = "keep"
-    """Keep or strip the full stops that a sentence ends with, Western and Chinese ones."""
+    """Keep or strip the full stops that a sentence ends with, Western and Chinese ones; ``add``: one ``.`` in their
+    place, a token of its own, as in the label files that most published systems on PHOENIX14T were trained with."""
 
 
 def conventional(text: str, case: Case = "keep", final_dot: FinalDot = "keep") -> str:
@@ -26,10 +27,14 @@ def conventional(text: str, case: Case = "keep", final_dot: FinalDot = "keep") -
 
     >>> conventional("Morgen  regnet es .", "lower", "strip")
     'morgen regnet es'
+    >>> conventional("morgen regnet es", final_dot="add")
+    'morgen regnet es .'
     """
     text = " ".join(text.split())
     if case == "lower":
         text = text.lower()
-    if final_dot == "strip":
+    if final_dot != "keep":
         text = text.rstrip(" " + FULL_STOPS)
+    if final_dot == "add" and text:  # who says nothing gets no match for it
+        text += " ."
     return text

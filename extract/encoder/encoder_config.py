@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from transformers import AutoConfig, PretrainedConfig
 
 from extract.settings import FrameSettings
+
+Pooling = Literal["pooler", "cls", "mean"]
+"""What a backbone's feature of a frame is: the model's own pooling, its first token, or the mean of all tokens."""
 
 
 class VisualEncoderConfig(PretrainedConfig):
@@ -25,6 +28,7 @@ class VisualEncoderConfig(PretrainedConfig):
         width: int = 512,
         frames: dict[str, Any] | None = None,
         states: dict[str, Any] | None = None,
+        pooling: Pooling = "pooler",
         **kwargs: Any,
     ) -> None:
         self.backbone = backbone or {"model_type": "resnet", "depths": [2, 2, 2, 2], "layer_type": "basic",
@@ -33,6 +37,7 @@ class VisualEncoderConfig(PretrainedConfig):
         self.width = width
         self.frames = frames or FrameSettings().model_dump(mode="json")
         self.states = states
+        self.pooling = pooling
         super().__init__(**kwargs)
 
     @property

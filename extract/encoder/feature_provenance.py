@@ -78,6 +78,8 @@ def feature_provenance(
         "compute": compute,
         "dtype": dtype,
     }
+    if config.pooling != "pooler":
+        provenance["pooling"] = config.pooling
     if jpeg_quality is not None:
         provenance["pack"] = {"codec": "jpeg", "quality": jpeg_quality}
     plain: dict[str, Any] = json.loads(canonical_json(provenance))

@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from extract.encoder.backbone_weights import load_backbone
-from extract.encoder.encoder_config import VisualEncoderConfig
+from extract.encoder.encoder_config import Pooling, VisualEncoderConfig
 from extract.encoder.hidden_states import StateEncoder
+from extract.encoder.pretrained_backbone import backbone_width, pretrained_backbone, require_features
+from extract.encoder.published_frames import require_published
 from extract.errors import InputError
 from extract.own_device import moved
-from extract.pretrained import load_pretrained
 from extract.settings import EncoderSettings, FrameSettings
 
 BATCH_FRAMES = 64
@@ -93,8 +94,9 @@ class VisualEncoder(PreTrainedModel):
         super().__init__(config)
         fields = dict(config.backbone)
         described = AutoConfig.for_model(fields.pop("model_type"), **fields)
-        self.backbone = AutoModel.from_config(described, trust_remote_code=False)
-        self.backbone_width = _backbone_width(self.backbone.config)
+        without = {} if config.pooling == "pooler" else {"add_pooling_layer": False}
+        self.backbone = AutoModel.from_config(described, trust_remote_code=False, **without)
+        self.backbone_width = backbone_width(self.backbone.config)
         self.temporal = TemporalModule(self.backbone_width, config.width, config.temporal)
         self.states = StateEncoder(config.states) if config.states else None
         frames = config.frame_settings
@@ -119,14 +121,15 @@ class VisualEncoder(PreTrainedModel):
         """A new encoder; the backbone has its pre-trained weights when it is given by name, folder or file.
 
         Raises:
-            InputError: the backbone is neither on disk nor in the Hugging Face cache, not a known model type, or the
-                file is of another one.
+            InputError: the backbone is neither on disk nor in the Hugging Face cache, not a known model type, lacks
+                weights or draws at random, does not take the frames or wants them normalised otherwise; or the file is
+                of another one.
         """
         pretrained: PreTrainedModel | None = None
+        pooling: Pooling = "pooler"
         if isinstance(encoder.backbone, str):
-            pretrained = load_pretrained(
-                AutoModel.from_pretrained, encoder.backbone, "encoder.backbone", "a vision backbone of transformers"
-            )
+            pretrained, pooling = pretrained_backbone(encoder.backbone)
+            require_published(encoder.backbone, frames)
             backbone = pretrained.config.to_diff_dict() | {"model_type": pretrained.config.model_type}
         else:
             backbone = dict(encoder.backbone)
@@ -146,12 +149,14 @@ class VisualEncoder(PreTrainedModel):
                 temporal=[layer.model_dump() for layer in encoder.temporal],
                 width=encoder.width,
                 frames=frames.model_dump(mode="json"),
+                pooling=pooling,
             )
         )
         if pretrained is not None:
             model.backbone.load_state_dict(pretrained.state_dict())
         if encoder.backbone_weights is not None:
             load_backbone(model.backbone, Path(encoder.backbone_weights))
+        require_features(model, frames.crop)
         return model
 
     def output_length(self, frames: int) -> int:
@@ -178,6 +183,9 @@ class VisualEncoder(PreTrainedModel):
     def pooled(self, frames: Tensor) -> Tensor:
         """``frame_features``, all frames at once."""
         output = self.backbone(pixel_values=self.normalised(frames))
+        if self.config.pooling == "cls":
+            first: Tensor = output.last_hidden_state[:, 0]
+            return first
         pooled: Tensor | None = getattr(output, "pooler_output", None)
         if pooled is None:
             pooled = output.last_hidden_state.mean(dim=1)  # a vision transformer without a pooler: mean of tokens
@@ -235,11 +243,6 @@ class VisualEncoder(PreTrainedModel):
         by_frame = torch.cat([self.frame_features(part.to(self.device)) for part in parts])
         features: NDArray[np.float32] = self.temporal(by_frame, [len(by_frame)])[0].float().cpu().numpy()
         return features
-
-
-def _backbone_width(config: PretrainedConfig) -> int:
-    sizes = getattr(config, "hidden_sizes", None)
-    return int(sizes[-1] if sizes else config.hidden_size)
 
 
 AutoModel.register(VisualEncoderConfig, VisualEncoder)

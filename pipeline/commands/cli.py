@@ -250,12 +250,18 @@ def main() -> None:
 
 
 def _run(run: Any, *, start: str | None = None, dry_run: bool, as_json: bool) -> None:
+    from pipeline.stages.requirements import lacking
     from pipeline.stages.stage_list import stages
 
+    listed = stages(run.experiment)
     if dry_run:
         show_states(run, as_json)
+        for line in lacking(run, listed, fetch=False, start=start):
+            typer.secho(f"lacking: {line}", err=True, fg="yellow")
         return
-    failed = run.execute(stages(run.experiment), Bars(), start)
+    if absent := lacking(run, listed, fetch=True, start=start):
+        raise SltError("\n".join(absent))
+    failed = run.execute(listed, Bars(), start)
     show_scores(run, as_json)
     typer.echo(f"next: slt translate VIDEO --model {run.folder}", err=True)
     raise typer.Exit(SOME_FAILED if failed else 0)

@@ -27,15 +27,14 @@ def grounding(
     ] = None,
     beams: Annotated[int, typer.Option(min=1)] = 5,
     max_length: Annotated[int, typer.Option(min=1, help="Tokens of a translation.")] = 128,
-    seed: Annotated[int, typer.Option(help="Which other clip's features each clip gets.")] = 0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """BLEU-4 with the right clip minus BLEU-4 with another clip, of any translator directory."""
+    """BLEU-4 with the right clip minus BLEU-4 of the strongest control, of any translator directory."""
     from rich.console import Console
 
     from eval.predictions.prediction_file import write_predictions
-    from eval.results.scores import CONTROLS
+    from eval.results.controls import CONTROLS, always, best_constant
     from eval.results.slices import Corpus
     from eval.results.table_formats import rich_table, select
     from extract.dataset.clip_index import ClipIndex
@@ -44,16 +43,26 @@ def grounding(
     clips = ClipIndex(index, split).clips()
     settings, _ = settings_of(dataset or dataset_of(index, None), None, ())
     if dry_run:
-        typer.echo(f"{len(clips)} clips would be translated three times by {translator}, into {out}")
+        typer.echo(f"{len(clips)} clips would be translated by {translator}, into {out}")
         return
     name = translator.resolve().name
     row = "stage2" if name in ("stage2", "translator", *CONTROLS) else name
-    rows = _translated(row, translator, features, clips, beams, max_length, seed)
+    rows = _translated(row, translator, features, clips, beams, max_length)
+    texts = {split: [clip.text for clip in ClipIndex(index, split)] for split in ("train", "dev")}
+    if all(texts.values()):
+        rows["constant"] = always(best_constant(texts["train"], texts["dev"], settings), rows[row])
     for each, predictions in rows.items():
         write_predictions(out / "predictions" / f"{each}.jsonl", predictions)
     corpus = Corpus.of(clips, ClipIndex(index, "train"))
     results = score_rows(
-        rows, settings, baseline=None, language=clips[0].language, corpus=corpus, sliced=[row], compared=()
+        rows,
+        settings,
+        baseline=None,
+        language=clips[0].language,
+        corpus=corpus,
+        sliced=[row],
+        compared=(),
+        shuffles=True,
     )
     results.write(out)
     if as_json:
@@ -65,9 +74,10 @@ def grounding(
 
 
 def _translated(
-    row: str, folder: Path, features: str, clips: list[Clip], beams: int, max_length: int, seed: int
+    row: str, folder: Path, features: str, clips: list[Clip], beams: int, max_length: int
 ) -> dict[str, list[Prediction]]:
-    """The split as it is, named ``row``; with other clips' features; and without features."""
+    """The split as it is, named ``row``; with other clips' translations; and without features."""
+    from eval.results.controls import of_other_clips
     from eval.translation.translate_features import text_prior, translate_split
     from extract.errors import InputError
     from extract.store.feature_store import FeatureStore
@@ -85,11 +95,8 @@ def _translated(
     if model.config.features is None:  # stage 1 goes on from any of its own levels
         model.reads = store.provenance["features"]
     rows: dict[str, list[Prediction]] = {}
-    for each, shuffle_seed in ((row, None), ("shuffled", seed)):
-        with Bars().bar(each, "clips") as tick:
-            rows[each] = translate_split(
-                model, tokenizer, store, clips, beams=beams, max_length=max_length, shuffle_seed=shuffle_seed,
-                on_clip=tick,
-            )  # fmt: skip
+    with Bars().bar(row, "clips") as tick:
+        rows[row] = translate_split(model, tokenizer, store, clips, beams=beams, max_length=max_length, on_clip=tick)
+    rows["shuffled"] = of_other_clips(rows[row], seed=0)
     rows["text_prior"] = text_prior(model, tokenizer, store, clips, beams=beams, max_length=max_length)
     return rows

@@ -12,6 +12,15 @@ from pipeline.commands.arguments import AsJson, DryRun, Force, Manifest, Out, Se
 from pipeline.commands.printing import show_results, show_states
 from pipeline.experiment.progress_bars import Bars
 
+UNTOLD = {
+    "word": "Tokenizer none, because no --dataset says otherwise: BLEU counts the words between spaces, right for text "
+    "that is tokenised, such as PHOENIX14T's; sacrebleu's default is 13a, which cuts off punctuation, right for "
+    "How2Sign: --set score.tokenizer=13a.",
+    "char": "Tokenizer none, because no --dataset says otherwise: BLEU counts single characters, as published scores "
+    "of CSL-Daily do; sacrebleu's tokenizer zh would keep Latin words whole: --set score.tokenizer=zh.",
+}
+"""What is said of BLEU's tokenizer where nobody has chosen one."""
+
 
 def score(
     sources: Annotated[
@@ -22,6 +31,9 @@ def score(
     ] = None,
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the clip index.")] = "test",
     ids: Annotated[Path | None, typer.Option(help="One clip id per line, for files of one text per line.")] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Lines are sentences and nothing else, whatever they look like.")
+    ] = False,
     missing: Annotated[
         Literal["error", "empty"], typer.Option(help="A clip without a hypothesis: error, or empty.")
     ] = "error",
@@ -74,12 +86,14 @@ def score(
     paths = [Path(source) for source in sources]
     dataset = dataset or dataset_of(references, manifest)
     settings, spoken = settings_of(dataset, manifest, chosen)
+    if dataset is None and not any("tokenizer=" in override for override in chosen):
+        typer.echo(UNTOLD[settings.level], err=True)
     if dry_run:
         typer.echo(f"{', '.join(sources)} would be scored: {settings.model_dump_json()}")
         return
     results = score_files(
-        paths, settings, references=references, split=split, ids=ids, missing=missing, baseline=baseline,
-        dataset=dataset, language=language or spoken,
+        paths, settings, references=references, split=split, ids=ids, plain=plain, missing=missing,
+        baseline=baseline, dataset=dataset, language=language or spoken,
     )  # fmt: skip
     show_results(results, form, table, as_json, out)
     if out is not None:

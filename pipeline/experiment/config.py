@@ -106,8 +106,8 @@ def usual_scoring(entry: DatasetEntry) -> dict[str, Any]:
     usual: dict[str, Any] = {"level": entry.level, **entry.metrics.model_dump(exclude_none=True)}
     if entry.text.case == "lower":  # the references are; so must the hypotheses be
         usual["lowercase"] = True
-    if entry.text.final_dot == "strip":
-        usual["final_dot"] = "strip"
+    if entry.text.final_dot != "keep":
+        usual["final_dot"] = entry.text.final_dot
     return usual
 
 

@@ -16,7 +16,7 @@ SECTIONS_OF = {"stage1": ("frames", "encoder"), "joint": ("frames", "encoder"), 
 ROWS_OF = {
     "encoder": ("stage1", "stage2"),
     "stage1": ("stage1",),
-    "stage2": ("stage2", "shuffled", "text_prior"),
+    "stage2": ("stage2", "shuffled", "text_prior", "constant"),
     "joint": ("joint",),
     "lm": (),
 }

@@ -77,6 +77,9 @@ class Run:
         manifest: of the datasets; None: the shipped one.
         beside: folder of the config, where a local manifest may lie.
         lenders: folder of experiments whose results are taken over where their inputs are the same.
+
+    Raises:
+        InputError: the config normalises frames otherwise than the backbone's files say.
     """
 
     def __init__(
@@ -87,7 +90,11 @@ class Run:
         beside: Path | None = None,
         lenders: Path | None = None,
     ) -> None:
-        self.experiment, self.folder, self.manifest, self.beside = experiment, folder, manifest, beside
+        from extract.encoder.published_frames import with_published
+
+        frames = with_published(experiment.encoder, experiment.frames)
+        self.experiment = experiment.model_copy(update={"frames": frames})
+        self.folder, self.manifest, self.beside = folder, manifest, beside
         self.lenders = lenders
         self.records = Records(folder)
 

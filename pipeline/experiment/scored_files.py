@@ -89,6 +89,8 @@ def score_rows(
     corpus: Corpus | None,
     sliced: Sequence[str] | None = None,
     compared: Sequence[str] | None = None,
+    dataset: str | None = None,
+    shuffles: bool = False,
 ) -> Results:
     """Score systems on the same clips.
 
@@ -99,17 +101,27 @@ def score_rows(
         corpus: what slices need to know of the dataset; None: what predictions tell.
         sliced: systems that are looked at slice by slice; None: all.
         compared: systems that are compared with the baseline; None: all.
+        dataset: whose published results stand beside these.
+        shuffles: the row ``shuffled`` stands for several shuffles of its system, whose mean is scored.
     """
     from eval.results.comparison import compare
-    from eval.results.scores import count, score_of
+    from eval.results.controls import SHUFFLES, controlled, mean_of, of_other_clips
+    from eval.results.published import dots_differ
+    from eval.results.scores import count, score_of, with_both_dots
     from eval.results.slices import slice_systems
 
     counts: dict[str, Counts] = {name: count(predictions, settings) for name, predictions in rows.items()}
+    if shuffles and (system := controlled(rows)):
+        counts["shuffled"] = mean_of([count(of_other_clips(rows[system], seed), settings) for seed in range(SHUFFLES)])
     chosen = {name: rows[name] for name in (sliced if sliced is not None else rows) if name in rows}
+    scores = {name: score_of(counted) for name, counted in counts.items()}
+    if dataset and dots_differ(dataset):
+        scores = {name: with_both_dots(found, rows[name], settings) for name, found in scores.items()}
     return Results(
-        scores={name: score_of(counted) for name, counted in counts.items()},
+        scores=scores,
         comparison=compare(rows, counts, baseline, settings, compared),
         slices=slice_systems(chosen, counts, corpus, settings, language),
+        dataset=dataset,
     )
 
 
@@ -120,6 +132,7 @@ def score_files(
     references: Path | None = None,
     split: str = "test",
     ids: Path | None = None,
+    plain: bool = False,
     missing: Missing = "error",
     baseline: str | None = None,
     dataset: str | None = None,
@@ -132,6 +145,7 @@ def score_files(
         references: a file of texts, or a clip index; None: they stand beside the hypotheses.
         split: of the index.
         ids: of the lines of files that have none.
+        plain: lines are sentences, whatever they look like.
         baseline: a system's name or its file.
         dataset: whose published results to print.
         language: mBART code; None: the index's, or none.
@@ -145,7 +159,7 @@ def score_files(
     from eval.predictions.text_files import read_texts
 
     names = _names(sources)
-    given = {name: read_texts(path, "hypothesis", ids) for name, path in names.items()}
+    given = {name: read_texts(path, "hypothesis", ids, plain) for name, path in names.items()}
     corpus: Corpus | None = None
     rows: dict[str, list[Prediction]] = {}
     absent: dict[str, int] = {}
@@ -159,9 +173,9 @@ def score_files(
         wanted, corpus, splits, spoken = _from_index(references, split)
         language = language or spoken
     else:
-        wanted = read_texts(references, "reference", ids)
+        wanted = read_texts(references, "reference", ids, plain)
     for name, texts in given.items():
-        rows[name] = join(texts, wanted, missing, splits.get)
+        rows[name] = join(texts, wanted, missing, splits.get, plain)
         if lacking := len(rows[name]) - len(texts):  # each text has found its reference
             absent[name] = lacking
     if ids is not None and not any(
@@ -169,8 +183,8 @@ def score_files(
     ):
         raise InputError("--ids", expected="a file of lines without ids", found="none", remedy="Leave it away.")
     chosen = _baseline(baseline, names)
-    results = score_rows(rows, settings, baseline=chosen, language=language or "", corpus=corpus)
-    return dataclasses.replace(results, dataset=dataset, missing=absent, rows=rows)
+    results = score_rows(rows, settings, baseline=chosen, language=language or "", corpus=corpus, dataset=dataset)
+    return dataclasses.replace(results, missing=absent, rows=rows)
 
 
 def read_results(folder: Path, dataset: str) -> Results:

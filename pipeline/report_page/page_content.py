@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 STAGES = {"lm": "language model", "stage1": "stage 1", "joint": "joint training", "stage2": "stage 2"}
 """Stages that learn, as people know them, in the order of their curves."""
-CURVES = {"loss": ("loss", "eval_loss"), "dev BLEU-4": ("eval_bleu4",)}
-LABELS = {"loss": "train", "eval_loss": "dev"}
+CURVES = {"loss": ("loss", "eval_loss"), "dev BLEU-4": ("eval_bleu4", "eval_text_alone")}
+LABELS = {"loss": "train", "eval_loss": "dev", "eval_bleu4": "right clip", "eval_text_alone": "other clips"}
 
 
 def write_page(run: Run, rows: Sequence[str], stages: Sequence[str]) -> Path:

@@ -15,6 +15,7 @@ from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.trained_encoder import require_as_trained
 from pipeline.experiment.training_logs import write_log
+from pipeline.stages.dev_scoring import dev_bleu4, dev_inputs
 from pipeline.stages.language_models import language_model_inputs, start_of_stage_2
 from pipeline.stages.learning_clips import pixel_inputs, readable
 from train.processes import process_rank
@@ -45,10 +46,13 @@ def with_joint(stages: list[Stage], own: tuple[str, ...], settings: JointSetting
 
 
 def joint_inputs(run: Run) -> Mapping[str, Any]:
+    settings = run.experiment.train.joint
+    assert settings is not None
     return {
         **pixel_inputs(run),
         **language_model_inputs(run),
-        "train.joint": deciding(run.experiment.train.joint),
+        "train.joint": deciding(settings),
+        **dev_inputs(run, settings),
         "train.clips": run.experiment.train.clips,
         "budget": _spent(run),
     }
@@ -77,7 +81,7 @@ def run_joint(run: Run, task: Task) -> Result:
     train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
     model, log = train_joint(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
-        language_model=language_model, spent=_spent(run), bars=bars.bar, begin=begin,
+        language_model=language_model, spent=_spent(run), bars=bars.bar, bleu4=dev_bleu4(run), begin=begin,
         say=lambda line: bars.say(f"  {line}"),
     )  # fmt: skip
     if process_rank() > 0:

@@ -20,7 +20,8 @@ def score_inputs(run: Run) -> Mapping[str, Any]:
 def run_score(run: Run, task: Task) -> Result:
     """``scores.json``, ``comparison.json``, ``slices.json``: the whole test split is the denominator."""
     from eval.predictions.prediction_file import read_predictions
-    from eval.results.scores import CONTROLS, complete
+    from eval.results.controls import CONTROLS, always, best_constant
+    from eval.results.scores import complete
     from eval.results.slices import Corpus
     from extract.dataset.clip_index import ClipIndex
     from pipeline.experiment.scored_files import score_rows
@@ -31,14 +32,18 @@ def run_score(run: Run, task: Task) -> Result:
         row: complete(read_predictions(run.folder / "predictions" / f"{row}.jsonl"), references)
         for row in scored_rows(run.experiment)
     }
+    texts = {split: [clip.text for clip in ClipIndex(run.index, split)] for split in ("train", "dev")}
+    sentence = best_constant(texts["train"], texts["dev"], run.scoring)
+    found["constant"] = always(sentence, next(iter(found.values())))
     systems = [row for row in found if row not in CONTROLS]
     results = score_rows(
         found, run.scoring, baseline="stage1" if "stage1" in found else None, compared=systems, sliced=systems,
         language=run.dataset.entry.language, corpus=Corpus.of(clips, ClipIndex(run.index, "train")),
+        dataset=run.dataset.name, shuffles=True,
     )  # fmt: skip
     paths = results.write(run.folder)
     rewrite_cards(run, {row: measured.model_dump() for row, measured in results.scores.items()})
     said = f"BLEU-4 of stage 2: {results.scores['stage2'].bleu4:.2f} in {paths[0]}"
     if grounding := results.comparison.grounding:
-        said += f"; {grounding.difference:+.2f} of it owed to the video"
+        said += f"; {grounding.difference:+.2f} above the strongest control, {grounding.control}"
     return Result(list(paths), {path.name: file_sha256(path) for path in paths}, said)

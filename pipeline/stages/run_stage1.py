@@ -13,6 +13,7 @@ from pipeline.experiment.run import Run
 from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
+from pipeline.stages.dev_scoring import dev_bleu4, dev_inputs
 from pipeline.stages.language_models import documents, pieces_of_stage_1
 from pipeline.stages.learning_clips import pixel_inputs, readable
 from train.processes import process_rank
@@ -25,6 +26,7 @@ def stage1_inputs(run: Run) -> Mapping[str, Any]:
     return {
         **pixel_inputs(run),
         "train.stage1": deciding(train.stage1),
+        **dev_inputs(run, train.stage1),
         # A tokenizer of its own is the result of a stage before.
         **({} if train.trims or train.tokenizes else named),
         "train.clips": train.clips,
@@ -59,7 +61,7 @@ def run_stage1(run: Run, task: Task) -> Result:
     train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
     model, stage1_log = train_stage1(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
-        language_model=light_t, bars=bars.bar, say=lambda line: bars.say(f"  {line}"),
+        language_model=light_t, bars=bars.bar, bleu4=dev_bleu4(run), say=lambda line: bars.say(f"  {line}"),
     )  # fmt: skip
     if process_rank() > 0:
         return HELPED

@@ -16,6 +16,7 @@ from pipeline.experiment.run import Run
 from pipeline.experiment.task import HELPED, Result, Task
 from pipeline.experiment.torch_session import prepare_torch
 from pipeline.experiment.training_logs import write_log
+from pipeline.stages.dev_scoring import dev_bleu4, dev_inputs
 from pipeline.stages.language_models import start_of_stage_2
 from train.processes import process_rank
 
@@ -24,6 +25,7 @@ def stage2_inputs(run: Run) -> Mapping[str, Any]:
     settings = run.experiment.train.stage2
     return {
         "train.stage2": deciding(settings.model_copy(update={"trim_text": ()})),  # its pieces are what trimming left
+        **dev_inputs(run, settings),
         "train.clips": run.experiment.train.clips,
         "sentences": run.dataset.entry.text.model_dump(),
         "language model files": model_digest(settings.language_model),
@@ -81,7 +83,7 @@ def run_stage2(run: Run, task: Task) -> Result:
     with task.bars.bar("LLM fine-tuning", "steps") as tick:
         done = train_stage2(
             train_store, dev_store, train, dev, settings, language_model, tokenizer, task.checkpoints, tick, views,
-            say=lambda line: task.bars.say(f"  {line}"),
+            bleu4=dev_bleu4(run), say=lambda line: task.bars.say(f"  {line}"),
         )  # fmt: skip
     if process_rank() > 0:
         return HELPED

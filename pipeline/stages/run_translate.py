@@ -29,6 +29,7 @@ def run_translate(run: Run, task: Task) -> Result:
     import torch
 
     from eval.predictions.prediction_file import write_predictions
+    from eval.results.controls import of_other_clips
     from eval.translation.translate_features import text_prior, translatable, translate_split
     from extract.own_device import own_device
     from extract.store.feature_store import FeatureStore
@@ -53,13 +54,13 @@ def run_translate(run: Run, task: Task) -> Result:
             model.reads = store.provenance["features"]
         if row == "text_prior":
             predictions = text_prior(model, tokenizer, store, clips, **options)
+        elif row == "shuffled":
+            predictions = of_other_clips(predictions, seed=0)  # stage 2's, which stands before it
         else:
-            seed = settings.seed if row == "shuffled" else None
             with task.bars.bar(row, "clips") as tick:
                 predictions = translate_split(
-                    model, tokenizer, store, clips, at_once=settings.translate_clips, shuffle_seed=seed, on_clip=tick,
-                    **options,
-                )  # fmt: skip
+                    model, tokenizer, store, clips, at_once=settings.translate_clips, on_clip=tick, **options
+                )
         if process_rank() == 0:
             write_predictions(path, predictions)
     if process_rank() > 0:

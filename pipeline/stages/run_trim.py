@@ -31,7 +31,7 @@ def run_trim(run: Run, task: Task) -> Result:
 
     The model itself is trimmed when it is loaded, so that stage 1 does not hang on its weights.
     """
-    from train.models.language_model import load_language_config
+    from train.models.language_model import load_language_config, require_tokenizer
     from train.models.tokenizer import load_tokenizer
     from train.models.vocabulary_trimming import KEPT, trim_tokenizer
     from train.provenance import write_provenance
@@ -42,6 +42,7 @@ def run_trim(run: Run, task: Task) -> Result:
     assert name is not None
     lines = [clip.text for clip in run.learnt()] + lines_of(_texts(run))
     config, tokenizer = load_language_config(name, where), load_tokenizer(name, language, where)
+    require_tokenizer(config, tokenizer, f"{where} = {name}")
     folder = run.folder / "tokenizer"
     with replacing(folder) as new:
         trimmed, _ = trim_tokenizer(tokenizer, lines, [config], new, language)

@@ -42,7 +42,7 @@ def stages(experiment: Experiment) -> list[Stage]:
               (*learnt, "extract:train", "extract:dev", *(own or pieces)), stage2_inputs, run_stage2),
         Stage("translate", "the test split, and the sanity rows", ("index:test", "stage1", "extract:test", "stage2"),
               translate_inputs, run_translate),
-        Stage("score", "scores, comparisons and slices of every row", ("index:train", "index:test", "translate"),
+        Stage("score", "scores, comparisons and slices of every row", (*every_split("index"), "translate"),
               score_inputs, run_score),
         Stage("report", "one HTML page", ("index:test", "extract:test", "stage2", "translate", "score"), report_inputs,
               functools.partial(run_report, stages=()),  # named below, when all are known

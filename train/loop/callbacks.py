@@ -13,6 +13,9 @@ from extract.errors import SltError
 Report = Callable[[int, int, Mapping[str, float]], None]
 """Called with optimiser steps done, steps in all, and the latest figures (loss, learning_rate, dev bleu4)."""
 
+LOOKING = 1.0
+"""BLEU-4 above that of other clips' translations at which a model is said to look at the video [?]."""
+
 
 class DivergenceError(SltError):
     """The loss is no longer a number."""
@@ -60,7 +63,8 @@ class EpochCallback(TrainerCallback):
 
 
 class PatienceCallback(TrainerCallback):
-    """Ends training after looks at dev without a better BLEU-4. It counts in the log, which a resumed run has too."""
+    """Ends training after looks at dev without a better BLEU-4, or a smaller loss at the same one. It counts in the
+    log, which a resumed run has too."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
@@ -70,6 +74,40 @@ class PatienceCallback(TrainerCallback):
 
 
 def looks_since_best(log: Sequence[Mapping[str, float]]) -> int:
-    """Looks at dev since the (first) one with the best BLEU-4."""
-    seen = [entry["eval_bleu4"] for entry in log if "eval_bleu4" in entry]
+    """Looks at dev since the (first) one with the best BLEU-4, of equals with the smallest loss."""
+    seen = [(entry["eval_bleu4"], -entry["eval_loss"]) for entry in log if "eval_bleu4" in entry]
     return len(seen) - 1 - seen.index(max(seen)) if seen else 0
+
+
+class WatchCallback(TrainerCallback):
+    """Looks at dev at the end of the first epoch, and of every so many: to tell, not to choose."""
+
+    def __init__(self, every: float) -> None:
+        self.every, self.seen = every, 0
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        epochs = int((state.epoch or 0) / self.every + 1e-6)
+        if epochs > self.seen or (state.epoch or 0) < 1.5:
+            control.should_evaluate = True
+        self.seen = epochs
+
+
+class PlateauCallback(TrainerCallback):
+    """Says at each look at dev whether translations are still no better than those of other clips.
+
+    Args:
+        options: settings that leave the plateau and are off.
+    """
+
+    def __init__(self, say: Callable[[str], None], options: Sequence[str]) -> None:
+        self.say, self.options = say, options
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        found = kwargs["metrics"]
+        bleu4, alone = found["eval_bleu4"], found["eval_text_alone"]
+        if bleu4 < alone + LOOKING:
+            remedy = f"; what leaves it: {', '.join(self.options)}" if self.options else ""
+            self.say(f"step {state.global_step}: still on the plateau: dev BLEU-4 {bleu4:.2f} is that of the text "
+                     f"alone ({alone:.2f}){remedy}")  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,9 +43,11 @@ class RateGroupTrainer(Trainer):
     def __init__(
         self, *args: Any, settings: TrainingSettings, rates: Mapping[str, float], batches: LengthBatches,
         max_length: int, batch: Callable[..., Any], resident: ResidentFeatures | None, replays: bool,
-        largest: Callable[[], Batch], workers: int, say: Callable[[str], None], **kwargs: Any,
+        largest: Callable[[], Batch], workers: int, say: Callable[[str], None],
+        judge: Callable[[Sequence[str]], float] | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(*args, **kwargs)
+        self.judge = judge
         self.settings, self.rates, self.batches, self.max_length = settings, rates, batches, max_length
         self.batch, self.resident, self.workers, self.say = batch, resident, workers, say
         self.replays, self.largest = replays, largest
@@ -84,17 +86,19 @@ class RateGroupTrainer(Trainer):
         return 0  # nobody reads it, and it counts all parameters in every step
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        started = time.monotonic()
+        judge, started = self.judge, time.monotonic()
+        assert judge is not None
         lengths = getattr(self.eval_dataset, "lengths", None)
         clips = clips_at_once(self.model, max(lengths)[0], 1, self.max_length) if lengths else BATCH
         with self.accelerator.autocast():
             scores = watch(
-                self.model, self.eval_dataset, self.data_collator, self.processing_class, self.max_length,
+                self.model, self.eval_dataset, self.data_collator, self.processing_class, self.max_length, judge,
                 clips=max(clips, self.settings.batch_size), workers=self.workers,
                 to_device=lambda batch: send_to_device(batch, self.args.device, non_blocking=True),
             )  # fmt: skip
         metrics = {f"eval_{name}": value for name, value in scores.items()}
-        self.log({**metrics, "eval_seconds": time.monotonic() - started})
+        shown = {name: value for name, value in metrics.items() if name != "eval_choice"}
+        self.log({**shown, "eval_seconds": time.monotonic() - started})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

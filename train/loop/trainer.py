@@ -43,6 +43,7 @@ def fit(
     work: Path,
     *,
     dev: Dataset[Any] | None = None,
+    judge: Callable[[Sequence[str]], float] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     rates: Mapping[str, float] | None = None,
     max_length: int = 128,
@@ -53,11 +54,13 @@ def fit(
     """Train ``model`` in place; resumes from the last checkpoint in ``work`` when there is one, and only loads the
     result when that one is the last.
 
-    With ``settings.evaluate_every`` and ``dev``, the weights with the best dev BLEU-4 (greedy) are kept, otherwise
-    the last ones. Started by ``torchrun``, each process computes its share of every step.
+    With ``settings.evaluate_every`` and ``dev``, the weights with the best dev BLEU-4 (greedy; of equals, those with
+    the smaller dev loss) are kept, otherwise the last ones. Started by ``torchrun``, each process computes its share of
+    every step.
 
     Args:
         train: examples; one that has ``lengths`` (source steps and target pieces of each) is batched by length.
+        judge: BLEU-4 of translations of ``dev``, in its order; needed where it is looked at.
         work: folder for checkpoints; the caller removes it when the result is saved.
         rates: learning rates by the start of a parameter's name; others have ``settings.learning_rate``.
         say: told, before the first step, what is trained, in which steps, and what it will take in memory.
@@ -109,7 +112,7 @@ def fit(
         model=model,
         args=arguments,
         train_dataset=seen,
-        eval_dataset=dev if arguments.load_best_model_at_end else None,
+        eval_dataset=dev,
         data_collator=collate,
         processing_class=tokenizer,
         callbacks=[EpochCallback(train, batches), ReportCallback(report), *patience, *probes, *callbacks],
@@ -117,6 +120,7 @@ def fit(
         rates=rates or {},
         batches=batches,
         max_length=max_length,
+        judge=judge,
         batch=batch,
         resident=resident,
         replays=shapes == "replayed",

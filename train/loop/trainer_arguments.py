@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,12 +32,7 @@ def trainer_arguments(settings: TrainingSettings, work: Path, selecting: bool) -
     Raises:
         InputError: a tracker is not installed.
     """
-    for tracker in settings.report_to:
-        known = get_available_reporting_integrations()
-        if tracker not in known:
-            remedy = suggestion(tracker, known) if known else ""
-            raise InputError("report_to", expected="trackers that are installed", found=repr(tracker),
-                             remedy=f"Install it, e.g. `pip install {tracker}`. {remedy}".strip())  # fmt: skip
+    require_trackers(settings.report_to)
     arguments = OneDevice(
         output_dir=str(work),
         use_cpu=own_device().type == "cpu",  # else accelerate starts no gloo between processes
@@ -60,7 +56,7 @@ def trainer_arguments(settings: TrainingSettings, work: Path, selecting: bool) -
         save_steps=settings.evaluate_every if selecting else settings.checkpoint_every,
         save_total_limit=2,
         load_best_model_at_end=selecting,
-        metric_for_best_model="bleu4" if selecting else None,
+        metric_for_best_model="choice" if selecting else None,
         greater_is_better=True if selecting else None,
         report_to=list(settings.report_to),
         disable_tqdm=True,
@@ -71,3 +67,16 @@ def trainer_arguments(settings: TrainingSettings, work: Path, selecting: bool) -
     if arguments.world_size != process_count():
         raise RuntimeError(f"{arguments.world_size} processes train together, of {process_count()}")
     return arguments
+
+
+def require_trackers(names: Sequence[str]) -> None:
+    """
+    Raises:
+        InputError: one is not installed.
+    """
+    known = get_available_reporting_integrations()
+    for tracker in names:
+        if tracker not in known:
+            remedy = suggestion(tracker, known) if known else ""
+            raise InputError("report_to", expected="trackers that are installed", found=repr(tracker),
+                             remedy=f"Install it, e.g. `pip install {tracker}`. {remedy}".strip())  # fmt: skip

@@ -18,12 +18,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 from extract.errors import InputError
 from extract.pretrained import load_pretrained
 from train.models.tokenizer import load_tokenizer
 from train.settings import TransformerSettings
+
+FAMILIES = ("mbart", "t5", "mt5", "umt5")
+"""Whose start of a sentence, positions and tokenizers are known here; others would translate, and wrongly."""
 
 
 def build_mbart(size: TransformerSettings, tokenizer: PreTrainedTokenizerBase, language: str) -> PreTrainedModel:
@@ -69,12 +71,10 @@ def load_language_model(
     Raises:
         InputError: it is not there, no encoder-decoder, lacks weights, or model and tokenizer do not fit.
     """
-    tokenizer = load_tokenizer(name, language, where)
+    config, tokenizer = load_language_config(name, where), load_tokenizer(name, language, where)
     if pretrained:
-        load_language_config(name, where)
         model = load_pretrained(_weights, name, where, "weights of an encoder-decoder")
     else:
-        config = load_language_config(name, where)
         torch.manual_seed(seed)
         model = AutoModelForSeq2SeqLM.from_config(config)
     _check_fit(model, tokenizer, f"{where} = {name}")
@@ -87,12 +87,13 @@ def load_language_config(name: str | Path, where: str = "train.stage2.language_m
     """The configuration of a language model, without its weights.
 
     Raises:
-        InputError: it is not there, or no encoder-decoder.
+        InputError: it is not there, no encoder-decoder, or of a family that is not known here.
     """
     config = load_pretrained(AutoConfig.from_pretrained, name, where, "an encoder-decoder of transformers")
-    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
-        raise InputError(f"{where} = {name}", expected="an encoder-decoder of transformers",
-                         found=f"model_type {config.model_type}", remedy="mBART and mT5 are such.")  # fmt: skip
+    if config.model_type not in FAMILIES:
+        raise InputError(f"{where} = {name}", expected="an encoder-decoder of transformers: mBART, T5 or mT5",
+                         found=f"model_type {config.model_type}",
+                         remedy="For example facebook/mbart-large-cc25 or google/mt5-base.")  # fmt: skip
     return config
 
 
@@ -133,12 +134,20 @@ def _check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, where
         if isinstance(of_model, int) and of_model != of_tokenizer:
             raise InputError(where, expected=f"{name} {of_model} in the tokenizer, as in the model's configuration",
                              found=f"{of_tokenizer}", remedy=remedy)  # fmt: skip
-    if model.config.model_type == "mbart" and not isinstance(tokenizer, MBartTokenizer):
+    require_tokenizer(model.config, tokenizer, where)
+    if model.config.model_type == "mbart" and pieces != rows:
+        raise InputError(where, expected=f"a tokenizer of {rows} pieces", found=f"{pieces}", remedy=remedy)
+
+
+def require_tokenizer(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    """
+    Raises:
+        InputError: a model of mBART's shape whose targets begin with the language code, such as mBART-50.
+    """
+    if config.model_type == "mbart" and not isinstance(tokenizer, MBartTokenizer):
         raise InputError(where, expected="mBART-cc25's tokenizer, whose targets end with the language code",
                          found=type(tokenizer).__name__,
                          remedy="Use facebook/mbart-large-cc25, or a model made from it.")  # fmt: skip
-    if model.config.model_type == "mbart" and pieces != rows:
-        raise InputError(where, expected=f"a tokenizer of {rows} pieces", found=f"{pieces}", remedy=remedy)
 
 
 def set_language(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, language: str) -> None:

@@ -15,6 +15,7 @@ from extract.encoder.visual_encoder import VisualEncoder
 from extract.settings import EncoderSettings, FrameSettings
 from train.loop.budget import TRIAL_STEPS, require_amount, steps_for_clips, steps_for_seconds
 from train.loop.callbacks import Report
+from train.loop.dev_evaluation import Bleu4, bleu4_of_words
 from train.models.translator import SignTranslator
 from train.recipes.stage1 import train_stage1
 from train.settings import JointSettings
@@ -35,6 +36,7 @@ def train_joint(
     language_model: PreTrainedModel,
     spent: float | None,
     bars: Bars,
+    bleu4: Bleu4 = bleu4_of_words,
     begin: VisualEncoder | None = None,
     say: Callable[[str], None] | None = None,
 ) -> tuple[SignTranslator, list[dict[str, float]]]:
@@ -58,7 +60,7 @@ def train_joint(
     ) -> tuple[SignTranslator, list[dict[str, float]]]:
         return train_stage1(
             source, clips, dev, encoder, frames, settings, tokenizer, work,
-            language_model=model, bars=bars, name="joint training", rates=rates,
+            language_model=model, bars=bars, bleu4=bleu4, name="joint training", rates=rates,
             begin=copy.deepcopy(begin), freeze_backbone=settings.freeze_backbone, say=say,
         )  # fmt: skip
 
@@ -76,6 +78,7 @@ def train_joint(
                     "budget": None,
                     "warmup": None,
                     "evaluate_every": None,
+                    "watch_every": None,
                     "dominance": False,
                 }
             )

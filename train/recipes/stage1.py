@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from extract.dataset.clip_index import Clip
@@ -20,7 +20,8 @@ from extract.settings import EncoderSettings, FrameSettings
 from train.data.clip_dataset import ClipDataset, collate_clips
 from train.data.targets import encode_targets, spoken_pieces
 from train.loop.budget import clip_passes
-from train.loop.callbacks import Report
+from train.loop.callbacks import PlateauCallback, Report, WatchCallback
+from train.loop.dev_evaluation import Bleu4, bleu4_of_words
 from train.loop.trainer import fit
 from train.models.backbone_checkpointing import LayerwiseBackbone, PiecewiseBackbone
 from train.models.bag_of_words import SpottingEncoder, WordSpotter
@@ -28,6 +29,9 @@ from train.models.contrastive_loss import ContrastiveLoss
 from train.models.translator import SignTranslator
 from train.models.translator_config import SignTranslatorConfig
 from train.settings import PixelSettings, TrainingSettings
+
+LEAVING = ("warmup", "warm_start", "bag_of_words", "word_dropout", "contrastive")
+"""Options by which a model leaves the plateau: docs/decisions/leaving-the-plateau.md."""
 
 
 class LearnsFromPixels(SignTranslator):
@@ -88,6 +92,7 @@ def train_stage1(
     *,
     language_model: PreTrainedModel,
     bars: Callable[[str, str], AbstractContextManager[Report]],
+    bleu4: Bleu4 = bleu4_of_words,
     name: str = "visual initialing",
     rates: Mapping[str, float] | None = None,
     begin: VisualEncoder | None = None,
@@ -104,11 +109,12 @@ def train_stage1(
         work: for checkpoints; an interrupted run resumes from there.
         language_model: Light-T at its start: random weights [P], or pre-trained by denoising.
         bars: opens a progress bar, given a phase's name and its unit.
+        bleu4: by which the best checkpoint is chosen on dev: the dataset's own.
         name: of the phase that follows the warm-up.
         rates: learning rates by the start of a parameter's name; others have ``settings.learning_rate``.
         begin: the encoder at its start; None: a new one.
         freeze_backbone: its weights and BatchNorm's statistics stay as they are.
-        say: as of ``fit``, for the phase that follows the warm-up.
+        say: as of ``fit``, for the phase that follows the warm-up; and told while looks at dev show that nothing is seen.
 
     Returns:
         The translator, in ``eval()``, with its encoder as ``.encoder``; and the training log.
@@ -143,11 +149,22 @@ def train_stage1(
     with bars(name, "steps") as report:
         learnt = fit(
             learner, settings, train, collate_clips, work / "generation", rates=rates,
-            dev=watched, tokenizer=tokenizer, max_length=settings.max_length, report=report, say=say,
+            dev=watched, judge=lambda said: bleu4(said, [clip.text for clip in dev]), tokenizer=tokenizer,
+            max_length=settings.max_length, report=report, say=say, callbacks=_watching(settings, say),
         )  # fmt: skip
     log += _with_passes(learnt, settings, len(clips))
     model.frame_pass, model.running_statistics = None, False
     return translator.eval(), log
+
+
+def _watching(settings: PixelSettings, say: Callable[[str], None] | None) -> list[TrainerCallback]:
+    """Looks at dev where nothing is chosen there, and a word when the video is not looked at."""
+    looks = settings.watch_every is not None and settings.evaluate_every is None
+    off = [name for name in LEAVING if name in type(settings).model_fields and not getattr(settings, name)]
+    return [
+        *([WatchCallback(settings.watch_every)] if looks and settings.watch_every else []),
+        *([PlateauCallback(say, off)] if say else []),
+    ]
 
 
 def _with_passes(log: list[dict[str, float]], settings: TrainingSettings, clips: int) -> list[dict[str, float]]:
@@ -176,7 +193,7 @@ def _learner(
     if settings.bag_of_words:
         learner.spotter, learner.bag_of_words = spotter, settings.bag_of_words
     if settings.contrastive:
-        learner.contrast = ContrastiveLoss(translator.language_model.config.d_model)
+        learner.contrast = ContrastiveLoss(translator.language_model.config.d_model, settings.contrast)
         learner.contrastive = settings.contrastive
     masks = (tokenizer.mask_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id)
     learner.word_dropout, learner.mask = settings.word_dropout, next(id for id in masks if id is not None)

@@ -15,6 +15,7 @@ from extract.store.feature_store import FeatureStore
 from train.data.feature_dataset import collate_features
 from train.data.usable_clips import load_examples, positions, usable
 from train.loop.callbacks import Report
+from train.loop.dev_evaluation import Bleu4, bleu4_of_words
 from train.loop.trainer import fit
 from train.models.lora import add_lora
 from train.models.translator import SignTranslator
@@ -49,6 +50,7 @@ def train_stage2(
     report: Report | None = None,
     views: Sequence[str] = (PLAIN,),
     *,
+    bleu4: Bleu4 = bleu4_of_words,
     say: Callable[[str], None] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Translated:
@@ -61,6 +63,7 @@ def train_stage2(
         dev: of the dev split.
         work: for checkpoints; an interrupted run resumes from there.
         views: of the train clips; each clip draws one per epoch. Dev is seen in the plain view.
+        bleu4: by which the best checkpoint is chosen on dev: the dataset's own.
         say: as of ``fit``; it is told what is left out, too.
         callbacks: as of ``fit``.
 
@@ -84,7 +87,8 @@ def train_stage2(
     model.config.features = train_store.provenance
     model.label_smoothing = settings.label_smoothing
     log = fit(
-        model, settings, examples, collate_features, work, dev=load_examples(dev_store, watched), tokenizer=tokenizer,
+        model, settings, examples, collate_features, work, dev=load_examples(dev_store, watched),
+        judge=lambda said: bleu4(said, [clip.text for clip in watched.clips]), tokenizer=tokenizer,
         rates={"adapter.": settings.adapter_learning_rate}, max_length=settings.max_length, report=report, say=say,
         callbacks=callbacks,
     )  # fmt: skip

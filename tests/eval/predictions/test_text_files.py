@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -55,6 +56,19 @@ def as_neccam(path: Path) -> None:
     path.write_text("".join(f"{id}|{text}\n" for id, text in TEXTS.items()), encoding="utf-8")
 
 
+def as_unisign(path: Path) -> None:
+    path.write_text("".join(f"sample: {id}, prediction: {text}\n" for id, text in TEXTS.items()), encoding="utf-8")
+
+
+def as_unisign_stripped(path: Path) -> None:
+    lines = [f"sample: {id}, ground-truth: {text}".strip() for id, text in TEXTS.items()]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def as_tabbed(path: Path) -> None:
+    path.write_text("".join(f"{id}\t{text}\n" for id, text in TEXTS.items()), encoding="utf-8")
+
+
 def as_twostream(path: Path) -> None:
     results: dict[str, dict[str, str]] = defaultdict(dict)
     for id, text in TEXTS.items():
@@ -74,6 +88,9 @@ def as_twostream(path: Path) -> None:
         ("test.corpus.csv", as_phoenix, "reference"),
         ("how2sign.csv", as_how2sign, "reference"),
         ("test.hyp", as_neccam, "hypothesis"),
+        ("test.txt", as_unisign, "hypothesis"),
+        ("test.txt", as_unisign_stripped, "reference"),
+        ("test.txt", as_tabbed, "reference"),
         ("results.pkl", as_twostream, "hypothesis"),
     ],
 )
@@ -159,6 +176,72 @@ def test_a_file_that_is_no_utf_8_is_refused_at_its_first_line(
         return
     with pytest.raises(InputError, match=says):
         read_texts(path, "hypothesis")
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["a|x", "b|y", "z"], "line 3: expected | after an id, as in most lines, found none"),
+        (["a\tx", "b", "c\ty"], "line 2: expected a tab after an id, as in most lines, found none"),
+        (
+            ["name|video|text", "a|v|x"],
+            "line 1: expected id and text, with one | between them, found 2. If it is a table",
+        ),
+        (["sample: a, prediction: x", "y"], "line 2: expected 'sample: …, prediction: …', as in most lines, found 'y'"),
+        (["sample: a, outcome: x", "sample: b, outcome: y"], "line 1: expected one of hypothesis, "),
+        (["utt: a, hypo: x", "utt: b, hypo: y", "utt: c, hypo: "], "line 1: expected sentences, found 'utt: '"),
+        (['{"text": "x"}', '{"text": "y"}', '{"text": ""}'], 'line 1: expected sentences, found \'{"text": "\''),
+        (['"x"', '"y"', '""'], "line 1: expected sentences, found '\"' at the start of every line"),
+        (["H-12 x", "H-3 y", "H-4 z"], "line 1: expected sentences, found 'H-' at the start of every line"),
+        (["1. x", "2. y", "3. z"], "line 1: expected sentences, found its number at the start of every line"),
+        (["[0] x", "[1] y", "[2] z"], "line 1: expected sentences, found its number"),
+    ],
+)
+def test_what_all_lines_share_is_no_sentence(tmp_path: Path, lines: list[str], says: str) -> None:
+    path = tmp_path / "hyp.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(says)):
+        read_texts(path, "hypothesis")
+    assert [text.text for text in read_texts(path, "hypothesis", plain=True)] == lines
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["am montag regnet es"] * 4,  # one sentence for all clips is a system, if a poor one
+        ["We're here.", "We're there.", "We're nowhere."],
+        ["text: so it is called", "and so on", "and on"],
+        ["and now: the weather | in the north", "am montag", "am dienstag", ""],
+        ["10 grad", "20 grad", "3 grad"],
+    ],
+)
+def test_sentences_are_sentences(tmp_path: Path, lines: list[str]) -> None:
+    (tmp_path / "hyp.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    assert [(text.id, text.text) for text in read_texts(tmp_path / "hyp.txt", "hypothesis")] == [
+        (None, line) for line in lines
+    ]
+
+
+def test_a_text_may_hold_what_stands_between_keys(tmp_path: Path) -> None:
+    (tmp_path / "hyp.txt").write_text("sample: a, prediction: one, prediction: two | three\nsample: b, prediction: x\n")
+    assert [text.text for text in read_texts(tmp_path / "hyp.txt", "hypothesis")][1] == "x"
+    (tmp_path / "one.txt").write_text(
+        "sample: a, prediction: x, ground-truth: y\nsample: b, prediction: , ground-truth: z\n"
+    )
+    assert [(text.text, text.reference) for text in read_texts(tmp_path / "one.txt", "hypothesis")] == [
+        ("x", "y"), ("", "z"),
+    ]  # fmt: skip
+
+
+def test_ids_before_the_sentences_of_both_files_are_no_words() -> None:
+    names = ["a_1", "clip_2", "c3"]
+    sides = [[Text(None, f"{id} {said}", f"{side}, line {n}") for n, id in enumerate(names, start=1)]
+             for side, said in (("hyp", "x"), ("ref", "y z"))]  # fmt: skip
+    with pytest.raises(InputError, match=r"hyp, line 1: .*3 of 3 lines: 'a_1'. Put a tab or | behind ids.*--plain"):
+        join(*sides)
+    assert len(join(*sides, plain=True)) == 3
+    perfect = [Text(None, f"am {day} regnet es", f"hyp, line {day}") for day in range(3)]
+    assert len(join(perfect, perfect)) == 3
 
 
 def test_a_pickle_with_a_program_in_it_is_not_run(tmp_path: Path) -> None:

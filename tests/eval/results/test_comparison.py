@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from sacrebleu.significance import PairedTest
 from eval.metrics.bleu import sacrebleus_bleu
 from eval.metrics.bootstrap import draws, interval, resample
 from eval.predictions.prediction_file import Prediction
-from eval.results.comparison import compare, write_comparison
+from eval.results.comparison import compare, grounding, write_comparison
+from eval.results.result_tables import difference_sheet
 from eval.results.scores import count, score_of
 from eval.settings import ScoreSettings
 from extract.errors import InputError
@@ -104,6 +106,35 @@ def test_grounding_is_what_the_right_clip_adds(tmp_path: Path) -> None:
     assert (nothing.low, nothing.difference, nothing.high) == (0, 0, 0)
     written = json.loads(write_comparison(tmp_path / "c.json", compare(systems, counts, None, FEW)).read_text())
     assert written["grounding"] == found.model_dump()
+
+
+def test_grounding_is_against_the_strongest_control() -> None:
+    systems = {"stage2": rows(HYP), "shuffled": rows(HYP[1:] + HYP[:1]), "constant": rows([REF[0]] * len(HYP))}
+    counts = {name: count(predictions, FEW) for name, predictions in systems.items()}
+    found = grounding(counts, FEW)
+    assert found is not None
+    constant = score_of(counts["constant"]).bleu4
+    assert constant > found.other_clip
+    assert (found.control, found.constant, found.difference) == ("constant", constant, found.right_clip - constant)
+
+
+def test_a_test_of_few_clips_or_against_silence_is_marked() -> None:
+    def doubts(**systems: list[Prediction]) -> dict[str, str]:
+        counts = {name: count(predictions, FEW) for name, predictions in systems.items()}
+        found = compare(systems, counts, "A", FEW)
+        notes = " ".join(difference_sheet(found).notes)
+        assert all(doubt in notes for doubt in found.doubts.values())
+        marked = {row[0].text for row in difference_sheet(found).rows if row[-1].text.endswith(" ?")}
+        assert marked == set(found.doubts)
+        return found.doubts
+
+    many = rows(HYP)
+    silent = [replace(row, hypothesis="") for row in many]
+    assert len(many) >= 30
+    assert doubts(A=many, B=many) == {}
+    assert "nothing of all clips" in doubts(A=silent, B=many)["B"]
+    assert "nothing of most clips" in doubts(A=many, B=[*silent[:-1], many[-1]])["B"]
+    assert "fewer than 30" in doubts(A=many[:20], B=many[:20])["B"]
 
 
 def test_grounding_is_of_stage_2_or_of_the_only_translator() -> None:

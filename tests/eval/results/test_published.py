@@ -8,12 +8,15 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from eval.results.published import PublishedRow, published
+from eval.predictions.prediction_file import Prediction
+from eval.results.published import PublishedRow, dots_differ, published
 from eval.results.result_tables import COMPARISON_NOTE, published_sheet
-from eval.results.scores import Score
+from eval.results.scores import Score, score, with_both_dots
 from eval.results.table_formats import rich_table
+from eval.settings import ScoreSettings
 
 SIGNATURE = "tok:none|level:word|rougeL:beta1.2"
+FEW = ScoreSettings(bootstrap=0)
 OURS = Score(bleu1=40.01, bleu2=30.02, bleu3=20.03, bleu4=10.04, rouge=50.05, signature=SIGNATURE, n=642)
 
 
@@ -86,7 +89,9 @@ def test_ours_stands_between_the_paper_s_table_and_newer_systems() -> None:
     assert names[:5] == ["SLRT", "STMC-T", "SignBT", "MMTLB", "TS-SLT"]
     place = names.index("ours, stage 2")
     assert names[place - 1] == "FLa-LLM"
-    assert names[place + 1 :] == ["Sign2GPT", "SignLLM", "SpaMo", "C2RL", "SignRAG"]
+    assert names[place + 1 :] == [
+        "Sign2GPT", "SignLLM", "SpaMo", "C2RL", "SignRAG", "FLa-LLM re-run", "C2RL re-run",
+    ]  # fmt: skip
     assert rows["SLRT"] == ["2020", "no", "–", "46.61", "33.73", "26.19", "21.32"]
     assert rows["ours, stage 2"] == ["", "yes", "50.05", "40.01", "30.02", "20.03", "10.04"]
     assert COMPARISON_NOTE.split(".")[0] in " ".join(line.strip() for line in printed("phoenix14t", {"stage2": OURS}))
@@ -121,6 +126,27 @@ def test_another_metric_is_marked_and_not_in_the_running() -> None:
     assert of_words["GloFE-VN"][3:] == ["14.94", "7.27", "3.93", "2.24"]
     assert as_published["GloFE-VN"][3:] == ["14.94‡", "7.27‡", "3.93‡", "2.24‡"]
     assert "TS-SLT: ROUGE-L of twostream" in "\n".join(printed("phoenix14t", {"stage2": as_spamo}))
+
+
+def test_both_conventions_of_the_final_dot_are_printed_where_published_systems_differ_in_it() -> None:
+    """A dot that every sentence has is a free match: nothing with it is marked best beside ours without."""
+    rows = [Prediction(str(n), f"regen am {n} im süden", "regen am 1 im norden") for n in range(4)]
+    found = with_both_dots(score(rows, FEW), rows, FEW)
+    added = score(rows, ScoreSettings(bootstrap=0, final_dot="add"))
+    assert found.final_dot == "without"
+    assert found.other_dot["bleu1"] == pytest.approx(added.bleu1) == pytest.approx(100 * (3 * 4 + 1 + 4) / 24)
+    printed = rows_of("phoenix14t", {"stage2": found})
+    assert printed["ours, stage 2, with final dot"][3] == f"{added.bleu1:.2f}‡"
+    assert printed["FLa-LLM re-run"][2:] == ["44.22‡", "45.29‡", "32.32‡", "24.82‡", "20.10‡"]
+    assert printed["GFSLT-VLP"][2] == "42.49"
+    again = with_both_dots(added, rows, ScoreSettings(bootstrap=0, final_dot="add"))
+    assert again.final_dot == "with"
+    assert again.other_dot["bleu4"] == found.bleu4
+    printed = rows_of("phoenix14t", {"stage2": again})
+    assert printed["GFSLT-VLP"][2] == "42.49‡"
+    assert "ours, stage 2, without final dot" in printed
+    assert dots_differ("phoenix14t")
+    assert not dots_differ("csl_daily")
 
 
 def test_rows_that_others_reproduced_say_so() -> None:

@@ -24,13 +24,28 @@ from extract.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "metrics.json").read_text(encoding="utf-8"))
 ENTRY = Score(bleu1=46.29, bleu2=35.33, bleu3=28.03, bleu4=23.09, rouge=45.27, signature="tok:none", n=642)
-KEYS = ["bleu1", "bleu2", "bleu3", "bleu4", "rouge", "chrf", "wer", "more", "intervals", "signature", "signatures", "n"]
+KEYS = [
+    "bleu1",
+    "bleu2",
+    "bleu3",
+    "bleu4",
+    "rouge",
+    "chrf",
+    "wer",
+    "more",
+    "intervals",
+    "final_dot",
+    "other_dot",
+    "signature",
+    "signatures",
+    "n",
+]
 
 settings_of_any_kind = st.builds(
     ScoreSettings,
     level=st.sampled_from(["word", "char"]),
     lowercase=st.booleans(),
-    final_dot=st.sampled_from(["keep", "strip"]),
+    final_dot=st.sampled_from(["keep", "strip", "add"]),
 )
 
 

@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import MBartTokenizer
 
 from eval.predictions.prediction_file import read_predictions
 from eval.translation.gather_shares import gather
-from eval.translation.translate_features import derange, text_prior, translate_split
+from eval.translation.translate_features import text_prior, translate_split
 from extract.dataset.clip_index import Clip, write_index
 from extract.errors import InputError
 from extract.store.feature_store import FeatureStore
@@ -68,15 +66,6 @@ def translator(tokenizer: MBartTokenizer, store: FeatureStore) -> SignTranslator
         model(**batch).loss.backward()
         optimizer.step()
     return model.eval()
-
-
-@given(st.integers(2, 60), st.integers(0, 20))
-def test_no_clip_keeps_its_features_when_shuffled(count: int, seed: int) -> None:
-    ids = [str(i) for i in range(count)]
-    moved = derange(ids, seed)
-    assert sorted(moved) == sorted(ids)
-    assert all(a != b for a, b in zip(ids, moved, strict=True))
-    assert moved == derange(ids, seed)
 
 
 def test_every_clip_has_a_row_and_an_absent_one_an_empty_hypothesis(
@@ -132,15 +121,6 @@ def test_weights_in_half_precision_translate_alike(
     plain = translate_split(translator, tokenizer, store, CLIPS, **OPTIONS)
     assert [row.hypothesis for row in found] == [row.hypothesis for row in plain]
     assert [row.score for row in found] != [row.score for row in plain]
-
-
-def test_shuffled_gives_each_clip_anothers_translation(
-    translator: SignTranslator, tokenizer: MBartTokenizer, store: FeatureStore
-) -> None:
-    own = {row.id: row.hypothesis for row in translate_split(translator, tokenizer, store, CLIPS, **OPTIONS)}
-    rows = translate_split(translator, tokenizer, store, CLIPS, shuffle_seed=0, **OPTIONS)
-    sources = derange([clip.id for clip in CLIPS[:-2]], 0)
-    assert [row.hypothesis for row in rows[:-2]] == [own[id] for id in sources]
 
 
 def test_features_of_another_fingerprint_are_refused(
@@ -206,9 +186,8 @@ from train.models.translator import SignTranslator
 folder = Path(sys.argv[1])
 model, tokenizer = SignTranslator.from_pretrained(folder / "model").eval(), load_tokenizer(folder / "model", "de_DE")
 clips, store = ClipIndex(folder / "index.parquet", "test").clips(), FeatureStore.open(sys.argv[2])
-for row, seed in (("own", None), ("shuffled", 3)):
-    rows = translate_split(model, tokenizer, store, clips, beams=5, max_length=8, shuffle_seed=seed)
-    write_predictions(folder / f"{row}-{os.environ['RANK']}.jsonl", rows)
+rows = translate_split(model, tokenizer, store, clips, beams=5, max_length=8)
+write_predictions(folder / f"{os.environ['RANK']}.jsonl", rows)
 """
 
 
@@ -228,11 +207,10 @@ def test_two_processes_translate_what_one_does(
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1",
              "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
-    for row, seed in (("own", None), ("shuffled", 3)):
-        alone = translate_split(translator, tokenizer, store, clips, **OPTIONS, shuffle_seed=seed)
-        for rank in range(2):
-            together = read_predictions(tmp_path / f"{row}-{rank}.jsonl")
-            assert [(each.id, each.hypothesis) for each in together] == [(each.id, each.hypothesis) for each in alone]
+    alone = translate_split(translator, tokenizer, store, clips, **OPTIONS)
+    for rank in range(2):
+        together = read_predictions(tmp_path / f"{rank}.jsonl")
+        assert [(each.id, each.hypothesis) for each in together] == [(each.id, each.hypothesis) for each in alone]
 
 
 def test_shares_that_do_not_make_the_split_are_refused() -> None:

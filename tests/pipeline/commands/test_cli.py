@@ -207,6 +207,13 @@ def test_later_stages_need_no_videos(copy: Path) -> None:
 def test_dry_run_writes_nothing(tmp_path: Path, tiny_corpus: Path) -> None:
     done = slt("run", "tiny", "--out", tmp_path / "out", *places(tiny_corpus), "--dry-run")
     assert "missing" in done.stdout
+    assert "lacking" not in done.stderr
+    absent = ["--set", "data.root=/nowhere", "--set", "train.lm.text=/nowhere.txt"]
+    done = slt("run", "tiny", "--out", tmp_path / "out", *absent, "--dry-run")
+    assert done.stderr.count("lacking: ") == 2
+    done = slt("run", "tiny", "--out", tmp_path / "out", *absent, code=2)
+    assert "/nowhere.txt" in done.stderr
+    assert "index" not in done.stdout  # before the first stage
     done = slt("demo", "--out", tmp_path / "out", "--preset", "tiny", "--dry-run")
     assert "would be drawn" in done.stdout
     assert not list(tmp_path.iterdir())
@@ -245,7 +252,7 @@ def test_the_joint_baseline_is_a_row_of_its_own(copy: Path) -> None:
     assert "Traceback" not in damaged.stderr
     image.write_bytes(whole)
     done = slt("run", "tiny", *out, *joint, "--json")
-    assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior", "joint"]
+    assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior", "joint", "constant"]
     assert done.stderr.count("up to date") == 7
     record = json.loads((copy / "state/joint.json").read_text())
     spent = json.loads((copy / "state/stage1.json").read_text())["figures"]["clip_passes"]

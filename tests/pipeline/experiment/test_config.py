@@ -1,5 +1,6 @@
 """Configs: shipped ones load, wrong ones are refused with everything that is wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,20 @@ def test_every_shipped_config_loads_and_survives_writing(name: str, tmp_path: Pa
     experiment = load_config(name)
     write_config(experiment, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == experiment
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*_*.yaml") if path.stem != "csl_daily"))
+def test_a_recipe_that_is_not_the_papers_says_of_each_value_whose_it_is(name: str) -> None:
+    """Paper, peer (which) or ours (why), beside the value or where a list begins."""
+    lines = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    unmarked = [
+        line
+        for line in lines
+        if re.search(r"^ +[a-z0-9_]+: +[^ #]", line)
+        and not re.search(r"dataset: |level: |# .*(\[P\]|peer: \w|ours: \w|scores)", line)
+    ]
+    assert unmarked == []
+    assert load_config(name).data.dataset in name
 
 
 def test_paper_recipe_has_the_papers_values() -> None:
@@ -70,7 +85,7 @@ def test_all_errors_at_once_with_suggestions(tmp_path: Path) -> None:
         ({"frames": {"crop": 300}}, "crop (300) is larger than resize (256)"),
         ({"encoder": {"temporal": [{"kernel": 4}]}}, "kernel must be odd"),
         ({"train": {"stage1": {"light_t": {"d_model": 30}}}}, "d_model (30) is not a multiple of heads (8)"),
-        ({"train": {"stage1": {"steps": 5}}}, "give one of steps and epochs"),
+        ({"train": {"stage1": {"steps": 5, "epochs": 2}}}, "give one of steps and epochs"),
         (
             {"train": {"stage1": {"gradient_checkpointing": True, "frame_batch": 9}}},
             "compute the backbone again: give one",
@@ -86,6 +101,24 @@ def test_values_that_do_not_fit_together(tmp_path: Path, changes: dict[str, obje
     with pytest.raises(ConfigError) as raised:
         load_config(write(tmp_path / "bad.yaml", **changes))
     assert says in str(raised.value)
+
+
+def test_what_is_given_wins_over_a_default(tmp_path: Path) -> None:
+    """``steps`` beside a hidden default of ``epochs`` was refused, in every stage that has such a default."""
+    sections = {
+        "stage1": {"steps": 60, "warmup": {"epochs": 2}, "warm_start": {"steps": 3}},
+        "stage2": {"steps": 9},
+        "joint": {"epochs": 1},
+    }
+    train = load_config(write(tmp_path / "a.yaml", train=sections)).train
+    stage1, joint = train.stage1, train.joint
+    assert stage1.warmup is not None
+    assert stage1.warm_start is not None
+    assert joint is not None
+    lengths = [(one.steps, one.epochs) for one in (stage1, stage1.warmup, stage1.warm_start, train.stage2, joint)]
+    assert lengths == [(60, None), (None, 2), (3, None), (9, None), (None, 1)]
+    again = load_config(write(tmp_path / "b.yaml", train=train.model_dump(mode="json"))).train
+    assert again == train
 
 
 def test_overrides(tmp_path: Path) -> None:

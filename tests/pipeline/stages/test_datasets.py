@@ -70,7 +70,7 @@ def places(layout: str, root: Path) -> list[str]:
 def test_csl_daily_from_annotations_to_character_scores(corpora: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = slt("run", "csl_daily", "--out", out, *tiny(), *places("csl_daily", corpora["csl_daily"]), "--json")
-    assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior"]
+    assert list(json.loads(done.stdout)) == ["stage1", "stage2", "shuffled", "text_prior", "constant"]
     scores = json.loads((out / "scores.json").read_text())
     assert "level:char" in scores["stage2"]["signature"]
     assert scores["stage2"]["n"] == PRESETS["tiny"].test

@@ -56,7 +56,7 @@ def words(folder: Path, features: Path | None = None) -> list[str | Path]:
 @pytest.fixture(scope="module")
 def trained(finished: Path) -> Path:
     done = slt("run", *words(finished), "--json")
-    assert list(json.loads(done.stdout)) == ["stage2", "shuffled", "text_prior"]
+    assert list(json.loads(done.stdout)) == ["stage2", "shuffled", "text_prior", "constant"]
     return finished
 
 

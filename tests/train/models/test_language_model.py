@@ -217,13 +217,13 @@ def test_folders_that_are_no_language_model(small_mbart: Path, small_mt5: Path, 
 
     refused(tmp_path / "nowhere", "a folder, or a name on the Hugging Face hub, found no such folder")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "expected a tokenizer")
+    refused(tmp_path / "empty", "expected an encoder-decoder")
     bert = tmp_path / "bert"
     BertModel(BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)).save_pretrained(
         bert
     )
     load_tokenizer(small_mbart).save_pretrained(bert)
-    refused(bert, "an encoder-decoder of transformers, found model_type bert")
+    refused(bert, "mBART, T5 or mT5, found model_type bert")
 
     lacking = Path(shutil.copytree(small_mbart, tmp_path / "lacking"))
     weights = load_file(lacking / "model.safetensors")

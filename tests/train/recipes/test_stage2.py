@@ -1,23 +1,28 @@
 """Training for real, in small: learning rates, resuming, what a step and a look at dev are made of."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
+from eval.metrics.bleu import corpus_bleu4
 from extract.dataset.clip_index import Clip
 from extract.errors import InputError
 from extract.own_device import own_device
 from extract.store.feature_store import Features, FeatureStore
+from pipeline.experiment.scored_files import settings_of
 from train.data.feature_dataset import FeatureDataset, collate_features
 from train.data.targets import encode_targets
-from train.loop.callbacks import DivergenceError, Report
-from train.loop.dev_evaluation import watch
+from train.loop.callbacks import DivergenceError, PlateauCallback, Report, WatchCallback, looks_since_best
+from train.loop.dev_evaluation import bleu4_of_words, watch
 from train.loop.device import precisions
 from train.loop.trainer import RateGroupTrainer, fit
 from train.models.language_model import build_mbart
@@ -300,7 +305,8 @@ def test_patience_ends_training_and_a_second_start_knows_it(tmp_path: Path) -> N
         _, _, model = parts(tmp_path / f"again{len(list(tmp_path.iterdir()))}")
         return fit(
             model, settings, examples(train, clips("train")), collate_features, tmp_path / "work", max_length=4,
-            dev=examples(dev, clips("dev")), tokenizer=tokenizer, report=lambda step, *_: told.append(step),
+            dev=examples(dev, clips("dev")), judge=lambda said: 0.0, tokenizer=tokenizer,
+            report=lambda step, *_: told.append(step),
         )  # fmt: skip
 
     told: list[int] = []
@@ -316,12 +322,123 @@ def test_dev_is_scored_whole_in_any_order(tmp_path: Path) -> None:
     """Loss and BLEU-4 of all clips, batched by length, as one batch of all of them gives."""
     _, dev, model = parts(tmp_path)
     tokenizer, data = train_tokenizer(LINES, 60, "de_DE"), examples(dev, clips("dev"))
-    found = [watch(model, data, collate_features, tokenizer, 5, clips=clips_at_once) for clips_at_once in (5, 12)]
+    said: list[list[str]] = []
+
+    def judge(translations: Sequence[str]) -> float:
+        said.append(list(translations))
+        return 50.0
+
+    found = [
+        watch(model, data, collate_features, tokenizer, 5, judge, clips=clips_at_once) for clips_at_once in (5, 12)
+    ]
+    assert said[0] == said[1]
+    assert len(said[0]) == 12
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     with torch.no_grad():
         assert found[0]["loss"] == pytest.approx(
             float(model(**collate_features([data[place] for place in range(12)])).loss), abs=1e-5
         )
+
+
+class Perfect(nn.Module):
+    """Translates as the labels say, and has a loss besides."""
+
+    def forward(self, labels: torch.Tensor, **_: object) -> SimpleNamespace:
+        return SimpleNamespace(loss=labels.float().mean() * 0 + 1)
+
+    def generate(self, labels: torch.Tensor, **_: object) -> torch.Tensor:
+        return labels.clamp(min=1)
+
+
+SENTENCES = {
+    "phoenix14t": ("de_DE", ["im süden bis elf grad", "am montag scheint die sonne ."]),
+    "how2sign": ("en_XX", ["Hi! I'm here, isn't it nice?", "And that's (all) for today."]),
+    "csl_daily": ("zh_CN", ["他今年四岁。", "今天，星期几？"]),
+}
+
+
+@pytest.mark.parametrize("dataset", SENTENCES)
+@pytest.mark.parametrize("real", [False, True])
+def test_a_perfect_translator_scores_100_on_dev(
+    dataset: str, real: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """In words or characters, in the dataset's convention: also where mBART's tokenizer writes ``?`` for ``？``."""
+    language, lines = SENTENCES[dataset]
+    of = [Clip(f"dev{n}", "dev", "x", 20, 25.0, line, language) for n, line in enumerate(lines)]
+    tokenizer = (
+        PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(json.dumps(request.getfixturevalue("xlmr_tokenizer"))),
+            pad_token="<pad>", eos_token="</s>", bos_token="<s>",
+        )
+        if real
+        else train_tokenizer(lines, 200, language)
+    )  # fmt: skip
+    data = FeatureDataset([store(tmp_path / "dev.zarr", of).load([clip.id for clip in of])],
+                          encode_targets(tokenizer, lines))  # fmt: skip
+    settings, _ = settings_of(dataset, None, [])
+    found = watch(Perfect(), data, collate_features, tokenizer, 5, lambda said: corpus_bleu4(said, lines, settings))
+    assert found["bleu4"] == 100
+    assert found["choice"] == pytest.approx(100 - 1e-6 * found["loss"], abs=1e-9)
+    assert found["text_alone"] < 50
+    if dataset == "csl_daily":
+        assert bleu4_of_words(lines, lines) == 0  # each sentence would be one word
+
+
+def test_of_checkpoints_with_one_bleu_the_one_with_the_smaller_loss_is_kept(tmp_path: Path) -> None:
+    """Where nothing is right yet, the first look would be the best one for ever."""
+    train, dev, model = parts(tmp_path)
+    settings = TrainingSettings(steps=12, evaluate_every=3, learning_rate=1e-2, batch_size=6, schedule="constant")
+    log = fit(
+        model, settings, examples(train, clips("train")), collate_features, tmp_path / "work", max_length=4,
+        dev=examples(dev, clips("dev")), judge=lambda said: 0.0, tokenizer=train_tokenizer(LINES, 60, "de_DE"),
+    )  # fmt: skip
+    looks = {entry["step"]: entry["eval_loss"] for entry in log if "eval_bleu4" in entry}
+    best = min(looks, key=lambda step: looks[step])
+    assert best > 3
+    state = json.loads((tmp_path / "work" / "checkpoint-12" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"].endswith(f"checkpoint-{best}")
+    assert looks_since_best(log) == [*looks][::-1].index(best)
+
+
+def test_looks_that_only_tell_change_nothing_and_say_when_nothing_is_seen(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(LINES, 60, "de_DE")
+    right = [clip.text for clip in clips("dev")]
+
+    def run(work: str, bleu4: float) -> tuple[list[dict[str, float]], list[str], list[torch.Tensor]]:
+        train, dev, model = parts(tmp_path / work)
+        model.language_model.config.dropout = 0.3
+        said: list[str] = []
+        watching = [WatchCallback(2), PlateauCallback(said.append, ["warmup", "warm_start"])] if bleu4 else []
+        calls: list[int] = []
+
+        def judge(_: Sequence[str]) -> float:
+            calls.append(1)
+            return bleu4 if len(calls) % 4 == 1 else 3.0  # each look: the right clips, then three shuffles
+
+        log = fit(
+            model, TrainingSettings(epochs=5, learning_rate=1e-2, batch_size=6), examples(train, clips("train")),
+            collate_features, tmp_path / work / "work", max_length=4, dev=examples(dev, clips("dev")), judge=judge,
+            tokenizer=tokenizer, callbacks=watching,
+        )  # fmt: skip
+        assert len(right) == 12
+        return log, said, [weight.detach().cpu() for weight in model.parameters()]
+
+    log, said, weights = run("blind", 3.5)
+    looks = [entry for entry in log if "eval_bleu4" in entry]
+    assert [(entry["step"], entry["eval_bleu4"], entry["eval_text_alone"]) for entry in looks] == [
+        (2, 3.5, 3.0), (4, 3.5, 3.0), (8, 3.5, 3.0),
+    ]  # fmt: skip
+    assert said[0] == (
+        "step 2: still on the plateau: dev BLEU-4 3.50 is that of the text alone (3.00); "
+        "what leaves it: warmup, warm_start"
+    )
+    assert len(said) == 3
+    seeing = run("seeing", 9.0)
+    assert seeing[1] == []
+    without = run("without", 0)
+    assert not [entry for entry in without[0] if "eval_bleu4" in entry]
+    for others in (seeing[2], without[2]):
+        assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
 
 
 def test_precision_and_trackers_that_are_not_there_are_refused(tmp_path: Path) -> None:
