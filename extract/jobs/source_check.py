@@ -95,7 +95,7 @@ class LookFile:
     """
 
     def __init__(self, folder: Path, root: Path, decoder: Decoder) -> None:
-        self.path = folder / f"{digest(['looks 1', str(root.resolve()), decoder_versions(decoder)])[:16]}.jsonl"
+        self.path = folder / f"{digest(['looks 2', str(root.resolve()), decoder_versions(decoder)])[:16]}.jsonl"
 
     def exists(self) -> bool:
         """Whether a run began that did not come to its end."""
