@@ -56,7 +56,7 @@ def unused(root: Path, sources: Collection[str]) -> Iterator[Remark]:
         for name in _names(root / parent, folders):
             path = f"{parent}/{name}" if parent else name
             if path not in sources and not any(f"{other}/".startswith(f"{path}/") for other in parents):
-                yield Remark("clip_without_text", path, "no row of the annotations names it")
+                yield Remark("clip_without_text", _readable(path), "no row of the annotations names it")
 
 
 def write_remarks(path: Path, remarks: Sequence[Remark]) -> None:
@@ -92,9 +92,15 @@ def _is_video(source: str) -> bool:
     return source.lower().endswith(VIDEO_SUFFIXES)
 
 
+def _readable(name: str) -> str:
+    """A name as text; the bytes of one that is not UTF-8, as of an old archive, stand as ``\\xfc``."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 def _names(folder: Path, folders: bool) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if (e.is_dir() if folders else _is_video(e.name) and e.is_file()))
+            seen = [entry for entry in entries if not entry.name.startswith(".")]
+            return sorted(e.name for e in seen if (e.is_dir() if folders else _is_video(e.name) and e.is_file()))
     except OSError:  # a folder that is not there has nothing to list
         return []

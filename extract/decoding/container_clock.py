@@ -59,10 +59,10 @@ def matroska_start(path: Path) -> float:
             elif name == _CLUSTER:
                 file.seek(at)
                 for _ in range(4):  # a checksum and such may come first
-                    inner, length = _number(file, keep=True), _number(file)
-                    if inner is None or length is None or length > 4096:
+                    inner, long = _number(file, keep=True), _number(file)
+                    if inner is None or long is None or long > 4096:
                         break
-                    held = file.read(length)
+                    held = file.read(long)
                     if inner == _TIME:
                         return int.from_bytes(held[:8]) * scale / 1e9
                 break

@@ -117,12 +117,12 @@ class OpenCVVideo:
         done, image = self._capture.retrieve()
         if not done:
             raise ClipError("decode", f"{self.path}: the frame at {self._time():.3f} s cannot be decoded")
-        before, time = self._made, self._time()
-        self._made = None if self._moves else image
+        before, made, time = self._made, image, self._time()
+        self._made = None if self._moves else made
         image = cut_rows(self.path, image, self.settings.crop_rows)
         square = resize(image, self.settings.resize, self.settings.interpolation)
         rgb: Frame = cv2.cvtColor(square, cv2.COLOR_BGR2RGB)
         if before is not None and not self._moves:
-            self._moves = not np.array_equal(before, self._made)
+            self._moves = not np.array_equal(before, made)
             self._still = (time, rgb)
         return rgb

@@ -193,6 +193,8 @@ class _Stream:
 def _open(path: Path, settings: FrameSettings) -> Video:
     if not path.exists():
         raise ClipError("missing", f"{path}: no such file")
+    if not path.is_file():  # a pipe would be waited for
+        raise ClipError("decode", f"{path}: not a file")
     if path.stat().st_size == 0:
         raise ClipError("empty", f"{path}: zero bytes")
     if settings.decoder == "opencv":
