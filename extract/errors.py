@@ -54,7 +54,7 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
     return "Known: " + ", ".join(known) + "."
 
 
-FAILURE_KINDS = ("decode", "empty", "too_short", "nonfinite", "missing", "worker_crash")
+FAILURE_KINDS = ("decode", "empty", "too_short", "nonfinite", "missing", "timeout", "worker_crash")
 
 
 class ClipError(SltError):

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from eval.predictions.prediction_file import REQUIRED, read_predictions
 from eval.predictions.text_lines import LONGEST, read_bytes, read_lines, refuse
 from extract.safe_pickle import read_pickle
+from extract.strict_json import strict_json, twice
 
 Role = Literal["hypothesis", "reference"]
 
@@ -75,7 +76,9 @@ def read_texts(path: Path, role: Role, ids: Path | None = None) -> list[Text]:
 
 def _plain(path: Path) -> list[Text]:
     lines = [(f"{path}, line {number}", line) for number, line in enumerate(read_lines(path), start=1)]
-    if all(re.match(r"[^\s|]+\|", line) for _, line in lines):
+    ids = [line.partition("|")[0] for _, line in lines if "|" in line and line.partition("|")[0].strip()]
+    # Ids may hold spaces; sentences with a | in each are not told apart by what stands before it.
+    if len(ids) == len(lines) and (len(set(ids)) == len(ids) or not any(re.search(r"\s", id) for id in ids)):
         return [Text(line.partition("|")[0], line.partition("|")[2], where) for where, line in lines]
     return [Text(None, line, where) for where, line in lines]
 
@@ -138,6 +141,8 @@ def _object(row: Any, where: str, role: Role) -> Text:
     if not isinstance(row, dict):
         refuse(where, "an object with an id and a text", type(row).__name__, "See docs/scores.md.")
     names = {str(key).lower(): key for key in row}
+    if repeated := twice([str(key).lower() for key in row]):
+        refuse(where, "every key once", f"{repeated!r} twice", "Rename one of them: which counts is not known.")
     texts = HYPOTHESES if role == "hypothesis" else REFERENCES
     id, text = (row[names[_known(names, known, where)]] for known in (IDS, texts))
     reference = next((row[names[name]] for name in REFERENCES[:4] if name in names), None)
@@ -177,7 +182,10 @@ def _table(path: Path, role: Role) -> Iterator[Text]:
     rows = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True,
                       quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)  # fmt: skip
     header = next(rows)
-    names = {name.strip().lower(): place for place, name in enumerate(header)}
+    columns = [name.strip().lower() for name in header]
+    if repeated := twice(columns):
+        refuse(where, "every column once", f"{repeated!r} twice", "Rename one of them: which counts is not known.")
+    names = {name: place for place, name in enumerate(columns)}
     texts = HYPOTHESES if role == "hypothesis" else REFERENCES
     id, text = (names[_known(names, known, where)] for known in (IDS, texts))
     reference = next((names[name] for name in REFERENCES[:4] if name in names), None) if role == "hypothesis" else None
@@ -196,19 +204,11 @@ def _table(path: Path, role: Role) -> Iterator[Text]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
+        return strict_json(text)
+    except ValueError as error:
         if isinstance(error, json.JSONDecodeError) and not re.search(r", line \d+$", where):
             where = f"{where}, line {error.lineno}"
         refuse(where, "JSON", f"{error}"[:200], "Write the file again.")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
-    return row
 
 
 def _check_ids(texts: list[Text]) -> None:

@@ -12,12 +12,17 @@ from typing import Literal
 
 from extract.atomic_write import write_atomic
 from extract.dataset.clip_index import Clip
+from extract.dataset.text_convention import encoded_twice, has_word
 
-Kind = Literal["text_without_clip", "clip_without_text", "time_clamped", "known_missing"]
+Kind = Literal[
+    "text_without_clip", "clip_without_text", "text_without_word", "text_encoded_twice", "time_clamped", "known_missing"
+]
 
 MEANING: dict[Kind, str] = {
     "text_without_clip": "texts without a clip, which stay in the index as missing",
     "clip_without_text": "clips without a text, which are not in the index",
+    "text_without_word": "texts without a letter or number, for which a tokenizer may have no piece",
+    "text_encoded_twice": "texts that look like UTF-8 written twice (Ã¼ for ü)",
     "time_clamped": "clips whose end lies past the end of the recording, which now end with it",
     "known_missing": "clips that the release itself lacks, which are not in the index",
 }
@@ -44,6 +49,14 @@ def clamped(was: Clip, now: Clip) -> Iterator[Remark]:
     """A clip that ends earlier than its annotation says."""
     if was.end != now.end and was.end is not None and now.end is not None:
         yield Remark("time_clamped", was.id, f"{was.source}: {was.end:g} s, ends at {now.end:.3f} s")
+
+
+def odd_text(clip: Clip) -> Iterator[Remark]:
+    """A text that holds no word, or whose letters were spoilt on the way."""
+    if not has_word(clip.text):
+        yield Remark("text_without_word", clip.id, clip.text)
+    if encoded_twice(clip.text):
+        yield Remark("text_encoded_twice", clip.id, clip.text)
 
 
 def unused(root: Path, sources: Collection[str]) -> Iterator[Remark]:

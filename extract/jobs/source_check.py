@@ -11,6 +11,7 @@ from pathlib import Path
 from extract.dataset.clip_index import Clip
 from extract.decoding.decoder_versions import decoder_versions
 from extract.decoding.frame_folders import check_folder
+from extract.decoding.read_or_failure import found_or_failure
 from extract.decoding.video_files import check_span, check_video
 from extract.decoding.video_span import VideoFacts
 from extract.errors import ClipError
@@ -52,11 +53,21 @@ class Look:
         return dataclasses.replace(clip, n_frames=frames, fps=self.video.fps or clip.fps, counted=counted)
 
 
-def look_at(root: Path, source: str, decoder: Decoder, before: Look | None = None) -> Look:
+def look_at(
+    root: Path, source: str, decoder: Decoder, before: Look | None = None, seconds: float | None = None
+) -> Look:
     """Look at a frame folder or a video file; at one that is unchanged since it was looked at ``before``, not again.
 
     No such path counts as a folder, unless it looks like a file.
+
+    Args:
+        seconds: that it may take; None: any time.
     """
+    found = found_or_failure(lambda: _look_at(root, source, decoder, before), str(root / source), seconds)
+    return found if isinstance(found, Look) else Look(source, None, problem=str(found))
+
+
+def _look_at(root: Path, source: str, decoder: Decoder, before: Look | None) -> Look:
     path = root / source
     found = stamp(path)
     if before is not None and found is not None and before.stamp == found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -239,6 +240,9 @@ def corpus(
 
 def main() -> None:
     """Entry point: errors that a person can act on are one line each, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a console that is not UTF-8 shows what it can
+            stream.reconfigure(errors="replace")
     try:
         app(standalone_mode=True)
     except SltError as error:
