@@ -119,7 +119,7 @@ GOOD["ours"] = b'{"id": "a", "hypothesis": "x", "reference": "x"}\n'
         ("jsonl", b'{"id": "b", "text": null}', "line 2: expected a text, found None"),
         ("jsonl", b'{"id": "b", "tekst": "x"}', "line 2: expected one of hypothesis, "),
         ("jsonl", b'{"id": "b", "id": "c", "text": "x"}', "'id' stands twice"),
-        ("jsonl", b'{"id": "b", "text": "\\ud800"}', "line 2: expected valid Unicode"),
+        ("jsonl", b'{"id": "b", "text": "\\ud800"}', "half a surrogate pair"),
         ("jsonl", b'{"id": "b", "text": "\\u0000"}', "line 2: expected a text, found a NUL character"),
         ("ours", b'{"id": "b", "hypothesis": "\\u0000", "reference": "x"}', "line 2: expected a text, found a NUL"),
         ("json", b'"b": }', "line 2: expected JSON"),
