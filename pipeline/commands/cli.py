@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from extract.errors import SOME_FAILED, InputError, SltError, suggestion
+from extract.errors import SOME_FAILED, InputError, SltError, suggestion, visible
 from pipeline.commands import (
     ablate_command,
     config_command,
@@ -246,7 +246,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except SltError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+        typer.secho(f"error: {visible(str(error))}", err=True, fg="red")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         typer.secho("interrupted: the same command goes on from here", err=True)
