@@ -22,6 +22,7 @@ from pipeline.commands import (
     trim_command,
 )
 from pipeline.commands.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
+from pipeline.commands.full_disk import full_disk
 from pipeline.commands.printing import print_json, show_scores, show_states
 from pipeline.commands.single_stage import single_stage
 from pipeline.experiment.progress_bars import Bars
@@ -248,6 +249,11 @@ def main() -> None:
     except SltError as error:
         typer.secho(f"error: {visible(str(error))}", err=True, fg="red")
         sys.exit(error.exit_code)
+    except Exception as error:
+        if (line := full_disk(error)) is None:
+            raise
+        typer.secho(f"error: {visible(line)}", err=True, fg="red")
+        sys.exit(SltError.exit_code)
     except KeyboardInterrupt:
         typer.secho("interrupted: the same command goes on from here", err=True)
         sys.exit(130)
