@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from extract.dataset.clip_index import Clip
 from extract.decoding.read_clip import Source
