@@ -41,6 +41,18 @@ def _rebuild(cls: type[InputError], where: str, expected: str, found: str, remed
     return cls(where, expected=expected, found=found, remedy=remedy)
 
 
+def visible(text: str) -> str:
+    """A text for a terminal or a cell of a table, in which names from files cannot move the cursor, change colours or
+    turn what follows around: characters that are not printed stand as escapes. Line ends stay.
+
+    >>> visible("clip\\x1b[2J"), visible("Wörter 😀")
+    ('clip\\\\x1b[2J', 'Wörter 😀')
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def suggestion(wrong: str, known: Iterable[str]) -> str:
     """A remedy for a wrong name: the nearest known ones, or all of them.
 
@@ -54,7 +66,7 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
     return "Known: " + ", ".join(known) + "."
 
 
-FAILURE_KINDS = ("decode", "empty", "too_short", "nonfinite", "missing", "worker_crash")
+FAILURE_KINDS = ("decode", "empty", "too_short", "nonfinite", "missing", "timeout", "worker_crash")
 
 
 class ClipError(SltError):

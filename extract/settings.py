@@ -250,6 +250,9 @@ class ExtractSettings(Settings):
     """Address of a running Dask scheduler, ``tcp://host:port``, whose workers do the job."""
     cluster: Annotated[ClusterSettings | None, Execution] = None
     """A cluster to start instead of local processes."""
+    read_seconds: Annotated[Annotated[float, Field(gt=0)] | None, Execution] = 600
+    """How long reading one clip, or looking at one file of the dataset, may take before it counts as a failure, here
+    and wherever else clips are read; null: any time."""
     wait_seconds: Annotated[float, Field(gt=0), Execution] = 300
     """How long to wait for a worker, at the start or when all have gone; longer than the queue where there is one."""
     decode_threads: Annotated[Annotated[int, Field(ge=0)] | None, Execution] = None
@@ -260,7 +263,8 @@ class ExtractSettings(Settings):
     block_frames: Annotated[int, Field(ge=1), Execution] = 2048
     """Most sampled frames per block, about: a block is one Dask task, one writer, one commit; a kill loses it."""
     max_failure_rate: Annotated[float, Field(ge=0, le=1), Execution] = 0.05
-    """Share of a split's clips that may fail before the job stops with an error."""
+    """Share of a split's clips that may fail before the job stops with an error; of stage 1 and the joint baseline too,
+    where they meet clips that cannot be read."""
     retry_failed: Annotated[bool, Execution] = False
     """Try clips again that an earlier run recorded as failures."""
     store: str | None = None

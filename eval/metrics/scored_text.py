@@ -10,6 +10,7 @@ import unicodedata
 
 from eval.settings import ScoreSettings
 from extract.dataset.text_convention import conventional
+from extract.errors import InputError
 
 
 def apply_convention(text: str, settings: ScoreSettings) -> str:
@@ -24,8 +25,25 @@ def apply_convention(text: str, settings: ScoreSettings) -> str:
     return conventional(text, "lower" if settings.lowercase else "keep", settings.final_dot)
 
 
+MOST_TOKENS = 2000
+"""Of a sentence. WER and what the report marks take time by the square of it."""
+
+
 def tokens(text: str, settings: ScoreSettings) -> list[str]:
-    """The tokens that ``settings.level`` counts, of the text in the named convention."""
+    """The tokens that ``settings.level`` counts, of the text in the named convention.
+
+    Raises:
+        InputError: more than ``MOST_TOKENS``.
+    """
+    found = _tokens(text, settings)
+    if len(found) > MOST_TOKENS:
+        unit = "words" if settings.level == "word" else "characters"
+        raise InputError(f"the sentence {text[:40]!r}...", expected=f"at most {MOST_TOKENS} {unit}",
+                         found=f"{len(found)}", remedy="Is it the right file? Cut it into sentences.")  # fmt: skip
+    return found
+
+
+def _tokens(text: str, settings: ScoreSettings) -> list[str]:
     if settings.level == "word" and settings.final_dot == "keep" and settings.unicode == "keep":
         # What is below, without joining words that are split again.
         return (text.lower() if settings.lowercase else text).split()

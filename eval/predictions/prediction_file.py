@@ -13,6 +13,7 @@ from eval.predictions.text_lines import LONGEST, SAVE, read_bytes
 from eval.settings import ScoreSettings
 from extract.atomic_write import write_atomic
 from extract.errors import InputError, suggestion
+from extract.strict_json import strict_json
 
 REWRITE = "Write the file again with 'slt translate'."
 
@@ -92,11 +93,11 @@ def _parse_line(line: bytes, where: str) -> dict[str, Any]:
         # A file system fills unwritten space with zeros after a crash.
         _refuse(where, "a JSON object", "NUL bytes", f"The file was cut off while it was written. {REWRITE}")
     try:
-        row = json.loads(line.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        row = strict_json(line.decode())
     except UnicodeDecodeError as error:
         found = f"byte 0x{line[error.start]:02x} at column {error.start + 1}"
         _refuse(where, "UTF-8", found, SAVE)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         _refuse(where, "a JSON object", f"invalid JSON ({error})", REWRITE)
     if not isinstance(row, dict):
         _refuse(where, "a JSON object", f"a JSON {type(row).__name__}", REWRITE)
@@ -136,14 +137,3 @@ def _check_text(value: object, key: str, where: str) -> None:
 
 def _refuse(where: str, expected: str, found: str, remedy: str) -> NoReturn:
     raise InputError(where, expected=expected, found=found, remedy=remedy)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return row

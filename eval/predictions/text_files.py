@@ -23,6 +23,7 @@ from eval.predictions.framed_lines import frame_of
 from eval.predictions.prediction_file import REQUIRED, read_predictions
 from eval.predictions.text_lines import LONGEST, read_bytes, read_lines, refuse
 from extract.safe_pickle import read_pickle
+from extract.strict_json import strict_json, twice
 
 Role = Literal["hypothesis", "reference"]
 
@@ -148,6 +149,8 @@ def _object(row: Any, where: str, role: Role) -> Text:
     if not isinstance(row, dict):
         refuse(where, "an object with an id and a text", type(row).__name__, "See docs/scores.md.")
     names = {str(key).lower(): key for key in row}
+    if repeated := twice([str(key).lower() for key in row]):
+        refuse(where, "every key once", f"{repeated!r} twice", "Rename one of them: which counts is not known.")
     texts = HYPOTHESES if role == "hypothesis" else REFERENCES
     id, text = (row[names[_known(names, known, where)]] for known in (IDS, texts))
     reference = next((row[names[name]] for name in BESIDE if name in names), None)
@@ -187,7 +190,10 @@ def _table(path: Path, role: Role) -> Iterator[Text]:
     rows = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True,
                       quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)  # fmt: skip
     header = next(rows)
-    names = {name.strip().lower(): place for place, name in enumerate(header)}
+    columns = [name.strip().lower() for name in header]
+    if repeated := twice(columns):
+        refuse(where, "every column once", f"{repeated!r} twice", "Rename one of them: which counts is not known.")
+    names = {name: place for place, name in enumerate(columns)}
     texts = HYPOTHESES if role == "hypothesis" else REFERENCES
     id, text = (names[_known(names, known, where)] for known in (IDS, texts))
     reference = next((names[name] for name in BESIDE if name in names), None) if role == "hypothesis" else None
@@ -206,19 +212,11 @@ def _table(path: Path, role: Role) -> Iterator[Text]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
+        return strict_json(text)
+    except ValueError as error:
         if isinstance(error, json.JSONDecodeError) and not re.search(r", line \d+$", where):
             where = f"{where}, line {error.lineno}"
         refuse(where, "JSON", f"{error}"[:200], "Write the file again.")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
-    return row
 
 
 def _check_ids(texts: list[Text]) -> None:

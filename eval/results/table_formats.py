@@ -6,11 +6,13 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
+
+from extract.errors import visible
 
 Form = Literal["latex", "markdown", "csv"]
 
@@ -73,7 +75,7 @@ def rich_table(sheet: Sheet) -> Table:
         table.add_column(Text(column), justify="right" if is_numeric(sheet, place) else "left", overflow="fold")
     for group in sheet.groups:
         for row in group:
-            table.add_row(*(Text(cell.text + cell.marks) for cell in row))
+            table.add_row(*(Text(visible(cell.text) + cell.marks) for cell in row))
         table.add_section()
     table.caption = Text("\n".join([*sheet.legend, *sheet.notes]))
     return table
@@ -81,7 +83,13 @@ def rich_table(sheet: Sheet) -> Table:
 
 def export(sheet: Sheet, form: Form) -> str:
     """The table as text that ends with a newline."""
-    return {"latex": _latex, "markdown": _markdown, "csv": _csv}[form](sheet)
+    groups = tuple(tuple(tuple(map(_line, row)) for row in group) for group in sheet.groups)
+    return {"latex": _latex, "markdown": _markdown, "csv": _csv}[form](replace(sheet, groups=groups))
+
+
+def _line(cell: Cell) -> Cell:
+    """A cell that is one line, without signs that are not printed."""
+    return replace(cell, text=visible(cell.text).replace("\n", " "))
 
 
 def _latex(sheet: Sheet) -> str:
@@ -154,8 +162,14 @@ def _csv(sheet: Sheet) -> str:
             for name, cell in zip(sheet.columns, row, strict=True)
             if cell.marks or cell.note
         ]
-        writer.writerow([*(cell.text for cell in row), *(["; ".join(marks)] if told else [])])
+        writer.writerow([*(_inert(cell.text) for cell in row), *(["; ".join(marks)] if told else [])])
     return file.getvalue()
+
+
+def _inert(text: str) -> str:
+    """A text that no spreadsheet takes for a formula; figures, with their interval or not, stay."""
+    figure = re.fullmatch(r"[-+][\d.]+( \[[-+.,\d ]+\])?", text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not figure else text
 
 
 def _typographic(sheet: Sheet, bold: str, underlined: str, different: str) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from extract.dataset.clip_index import Clip
-from extract.decoding.read_clip import Source, read_clip
+from extract.decoding.read_clip import Source
+from extract.decoding.read_or_failure import read_or_failure
 from extract.errors import ClipError
 from extract.store.feature_store import Features
 from train.models.translator import SignTranslator
@@ -18,26 +19,29 @@ def encode_clips(
     source: Source,
     clips: Sequence[Clip],
     on_clip: Callable[[int, int], None] | None = None,
-) -> tuple[Features, list[str]]:
+    seconds: float | None = None,
+) -> tuple[Features, dict[str, str]]:
     """Sign-wise features of the clips in float32, one clip at a time.
 
     Args:
         model: in ``eval()``, with an encoder.
         source: the dataset's root, or packs of its frames.
         on_clip: called with clips done and clips in all.
+        seconds: that reading a clip may take; None: any time.
 
     Returns:
-        The features of the clips that can be read, in their order, and the ids of the others.
+        The features of the clips that can be read, in their order, and the ids of the others with their reasons.
     """
     encoder = model.encoder
     assert encoder is not None
     found: dict[str, np.ndarray] = {}
-    failed: list[str] = []
+    failed: dict[str, str] = {}
     for number, clip in enumerate(clips, start=1):
-        try:
-            found[clip.id] = encoder.encode_prepared(read_clip(source, clip, encoder.config.frame_settings))
-        except ClipError:
-            failed.append(clip.id)
+        frames = read_or_failure(source, clip, encoder.config.frame_settings, seconds=seconds)
+        if isinstance(frames, ClipError):
+            failed[clip.id] = str(frames)
+        else:
+            found[clip.id] = encoder.encode_prepared(frames)
         if on_clip:
             on_clip(number, len(clips))
     width = int(encoder.config.width)

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from extract.errors import InputError
+from extract.strict_json import twice
 
 
 def read_text(path: Path, remedy: str) -> str:
@@ -51,6 +52,7 @@ def read_table(path: Path, separator: str, columns: list[str], remedy: str) -> l
         remedy = f"Column {absent[0]} is absent: replace {path} by the file of the release."
         raise InputError(f"{path.name}, row 1", expected=separator.join(columns), found=repr(lines[0][:80]),
                          remedy=remedy)  # fmt: skip
+    require_once(f"{path.name}, row 1", header, path)
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
@@ -62,6 +64,16 @@ def read_table(path: Path, separator: str, columns: list[str], remedy: str) -> l
                              remedy=f"Mend the row in {path}.")  # fmt: skip
         rows.append((where, dict(zip(header, map(str.strip, fields), strict=True))))
     return rows
+
+
+def require_once(where: str, columns: list[str], path: Path) -> None:
+    """
+    Raises:
+        InputError: a column's name stands twice in a header.
+    """
+    if (name := twice(columns)) is not None:
+        raise InputError(where, expected="every column once", found=f"{name!r} twice",
+                         remedy=f"Rename or remove one of them in {path}.")  # fmt: skip
 
 
 def file_name(where: str, value: object, path: Path) -> str:

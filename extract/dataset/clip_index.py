@@ -35,8 +35,9 @@ SCHEMA = pa.schema(
         pa.field("language", pa.string(), nullable=False),
         pa.field("problem", pa.string()),
         pa.field("counted", pa.bool_(), nullable=False),
+        pa.field("files", pa.string()),
     ],
-    metadata={"schema": "fla-slt clip index 2"},
+    metadata={"schema": "fla-slt clip index 3"},
 )
 
 
@@ -63,6 +64,9 @@ class Clip:
     counted: bool = False
     """Whether ``n_frames`` was counted: images in a folder, or frames of a video that was decoded to its end. Otherwise
     it is an estimate, from what the container or the annotations state and from the clip's times."""
+    files: str | None = None
+    """What identifies the source's files: a digest of their names, sizes and dates; None where they were not looked
+    at."""
 
 
 _COLUMNS = [field.name for field in dataclasses.fields(Clip)]
@@ -124,10 +128,18 @@ class ClipIndex:
         return total
 
     def digest(self) -> str:
-        """SHA-256 of its clips in their order: of a split, the same whatever the other splits hold."""
+        """SHA-256 of its clips in their order: of a split, the same whatever the other splits hold, and whatever dates
+        the files have (``files_digest``)."""
+        return self._digest([name for name in _COLUMNS if name != "files"])
+
+    def files_digest(self) -> str:
+        """SHA-256 of what identifies its clips' files."""
+        return self._digest(["id", "files"])
+
+    def _digest(self, columns: list[str]) -> str:
         total = hashlib.sha256()
         for clip in self:
-            total.update(json.dumps([getattr(clip, name) for name in _COLUMNS]).encode() + b"\n")
+            total.update(json.dumps([getattr(clip, name) for name in columns]).encode() + b"\n")
         return total.hexdigest()
 
     def _batches(self, columns: list[str], groups: Iterable[int]) -> Iterator[pa.RecordBatch]:

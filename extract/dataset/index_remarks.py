@@ -12,12 +12,17 @@ from typing import Literal
 
 from extract.atomic_write import write_atomic
 from extract.dataset.clip_index import Clip
+from extract.dataset.text_convention import encoded_twice, has_word
 
-Kind = Literal["text_without_clip", "clip_without_text", "time_clamped", "known_missing"]
+Kind = Literal[
+    "text_without_clip", "clip_without_text", "text_without_word", "text_encoded_twice", "time_clamped", "known_missing"
+]
 
 MEANING: dict[Kind, str] = {
     "text_without_clip": "texts without a clip, which stay in the index as missing",
     "clip_without_text": "clips without a text, which are not in the index",
+    "text_without_word": "texts without a letter or number, for which a tokenizer may have no piece",
+    "text_encoded_twice": "texts that look like UTF-8 written twice (Ã¼ for ü)",
     "time_clamped": "clips whose end lies past the end of the recording, which now end with it",
     "known_missing": "clips that the release itself lacks, which are not in the index",
 }
@@ -46,6 +51,14 @@ def clamped(was: Clip, now: Clip) -> Iterator[Remark]:
         yield Remark("time_clamped", was.id, f"{was.source}: {was.end:g} s, ends at {now.end:.3f} s")
 
 
+def odd_text(clip: Clip) -> Iterator[Remark]:
+    """A text that holds no word, or whose letters were spoilt on the way."""
+    if not has_word(clip.text):
+        yield Remark("text_without_word", clip.id, clip.text)
+    if encoded_twice(clip.text):
+        yield Remark("text_encoded_twice", clip.id, clip.text)
+
+
 def unused(root: Path, sources: Collection[str]) -> Iterator[Remark]:
     """Clips without a text: videos beside the clips' videos, and folders beside their frame folders, of no clip."""
     beside: dict[tuple[str, bool], None] = {}
@@ -56,7 +69,7 @@ def unused(root: Path, sources: Collection[str]) -> Iterator[Remark]:
         for name in _names(root / parent, folders):
             path = f"{parent}/{name}" if parent else name
             if path not in sources and not any(f"{other}/".startswith(f"{path}/") for other in parents):
-                yield Remark("clip_without_text", path, "no row of the annotations names it")
+                yield Remark("clip_without_text", _readable(path), "no row of the annotations names it")
 
 
 def write_remarks(path: Path, remarks: Sequence[Remark]) -> None:
@@ -92,9 +105,15 @@ def _is_video(source: str) -> bool:
     return source.lower().endswith(VIDEO_SUFFIXES)
 
 
+def _readable(name: str) -> str:
+    """A name as text; the bytes of one that is not UTF-8, as of an old archive, stand as ``\\xfc``."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 def _names(folder: Path, folders: bool) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if (e.is_dir() if folders else _is_video(e.name) and e.is_file()))
+            seen = [entry for entry in entries if not entry.name.startswith(".")]
+            return sorted(e.name for e in seen if (e.is_dir() if folders else _is_video(e.name) and e.is_file()))
     except OSError:  # a folder that is not there has nothing to list
         return []

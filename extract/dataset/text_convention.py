@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Literal
 
 from extract.settings import Settings
@@ -38,3 +39,24 @@ def conventional(text: str, case: Case = "keep", final_dot: FinalDot = "keep") -
     if final_dot == "add" and text:  # who says nothing gets no match for it
         text += " ."
     return text
+
+
+def encoded_twice(text: str) -> bool:
+    """Whether a text looks like UTF-8 that was read as a Western encoding and written again.
+
+    >>> encoded_twice("schÃ¶n"), encoded_twice("schön")
+    (True, False)
+    """
+    try:
+        return text.encode("cp1252").decode() != text
+    except UnicodeError:
+        return False
+
+
+def has_word(text: str) -> bool:
+    """Whether a text holds a letter or a number, without which no tokenizer has a piece for it.
+
+    >>> has_word("18 Grad"), has_word("♪♪")
+    (True, False)
+    """
+    return any(unicodedata.category(letter)[0] in "LN" for letter in text)

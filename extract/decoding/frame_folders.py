@@ -10,13 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.decoding.image_end import has_hole, image_end, is_begun
 from extract.decoding.png_decoder import decode_png
 from extract.decoding.stopwatch import Stopwatch
 from extract.errors import ClipError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-_TAIL = 64
-"""Bytes at the end of an image file that hold its end mark: a JPEG may carry a few more bytes after it."""
 _INTERPOLATION = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
 # One decoding thread a process: workers and torch already fill the cores.
@@ -38,15 +37,18 @@ def list_frames(folder: Path) -> list[str]:
     """
     try:
         with os.scandir(folder) as entries:
-            found = [entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES)]
+            images = [entry for entry in entries if is_image(entry.name)]
+            odd = next((entry.name for entry in images if not entry.is_file()), None)
     except FileNotFoundError:
         raise ClipError("missing", f"{folder}: no such frame folder") from None
     except NotADirectoryError:
         raise ClipError("missing", f"{folder}: a file where a frame folder was expected") from None
-    if not found:
+    if odd is not None:  # a pipe would be waited for, a link may lead nowhere
+        raise ClipError("decode", f"{folder}/{odd}: not a file")
+    if not images:
         raise ClipError("empty", f"{folder}: no png or jpg frames")
     by_number: dict[int, str] = {}
-    for name in sorted(found):
+    for name in sorted(entry.name for entry in images):
         number = _number(name)
         if number is None:
             raise ClipError("decode", f"{folder}/{name}: an image without a frame number")
@@ -58,6 +60,11 @@ def list_frames(folder: Path) -> list[str]:
     if absent is not None:
         raise ClipError("missing", f"{folder}: frame number {absent} of {first}..{last} is absent")
     return [by_number[number] for number in range(first, last + 1)]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of that name is a frame; hidden ones are not, such as ``._1.png`` that a Mac leaves."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def check_folder(folder: Path) -> int:
@@ -109,8 +116,9 @@ def _read_image(path: Path) -> Frame:
     with READING:
         data = path.read_bytes()
     # OpenCV fills what a truncated file lacks with grey and only warns.
-    if _end_mark(path.name) not in data[-_TAIL:]:
-        raise ClipError("decode", f"{path}: truncated ({len(data)} bytes, no end mark)")
+    if (end := image_end(data)) is None:
+        reason = f"truncated ({len(data)} bytes, no end mark)" if is_begun(data) else "neither a png nor a jpg image"
+        raise ClipError("decode", f"{path}: {reason}")
     if (plain := decode_png(data)) is not None:
         return plain
     try:
@@ -119,11 +127,9 @@ def _read_image(path: Path) -> Frame:
         raise ClipError("decode", f"{path}: OpenCV refuses it: {error.err}") from None
     if image is None:
         raise ClipError("decode", f"{path}: not a readable image")
+    if has_hole(data, end, image):
+        raise ClipError("decode", f"{path}: damaged, zeros stand where pixels were")
     return image.astype(np.uint8, copy=False)
-
-
-def _end_mark(name: str) -> bytes:
-    return b"IEND\xaeB`\x82" if name.lower().endswith(".png") else b"\xff\xd9"
 
 
 def _number(name: str) -> int | None:

@@ -29,6 +29,9 @@ class OpenCVVideo:
         self.path, self.settings = path, settings
         self._capture = self._open()
         self._fresh = True
+        self._still: tuple[float, Frame] | None = None
+        self._made: Frame | None = None
+        self._moves = False
         fps, count = (self._capture.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
         self.fps = fps if 0 < fps < 1000 else 0.0
         self.count = int(count) if 0 < count < 2**40 else 0
@@ -64,6 +67,16 @@ class OpenCVVideo:
                 if len(found) == len(wanted):
                     return found
         return None
+
+    def began(self) -> float:
+        self._rewind()
+        return float(self._capture.get(cv2.CAP_PROP_PTS)) / self.fps if self._capture.grab() and self.fps else 0.0
+
+    def last_packet(self) -> float:
+        return max(self._stamps(), default=0) / 1e6
+
+    def still(self) -> tuple[float, Frame] | None:
+        return None if self._moves or self._made is None else self._still
 
     def close(self) -> None:
         self._capture.release()
@@ -104,7 +117,12 @@ class OpenCVVideo:
         done, image = self._capture.retrieve()
         if not done:
             raise ClipError("decode", f"{self.path}: the frame at {self._time():.3f} s cannot be decoded")
+        before, made, time = self._made, image, self._time()
+        self._made = None if self._moves else made
         image = cut_rows(self.path, image, self.settings.crop_rows)
         square = resize(image, self.settings.resize, self.settings.interpolation)
         rgb: Frame = cv2.cvtColor(square, cv2.COLOR_BGR2RGB)
+        if before is not None and not self._moves:
+            self._moves = not np.array_equal(before, made)
+            self._still = (time, rgb)
         return rgb

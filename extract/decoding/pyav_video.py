@@ -53,6 +53,7 @@ class PyAVVideo:
         else:
             seconds = (self._container.duration or 0) / av.time_base
         self.count = stream.frames or round(seconds * self.fps)
+        self._began = round(float((stream.start_time or 0) * (stream.time_base or 0)) * self.fps) / (self.fps or 1)
 
     def pictures(self, start: float) -> Iterator[tuple[float, Callable[[], Frame]]]:
         for sought in [start, 0.0] if start else [0.0]:
@@ -67,6 +68,7 @@ class PyAVVideo:
     def _pictures(self, stream: VideoStream) -> Iterator[tuple[float, Callable[[], Frame]]]:
         origin = stream.start_time or 0
         for frame in self._container.decode(stream):
+            self._require_sound(frame)
             yield self._seconds(frame.pts, origin, stream), functools.partial(self._square, frame)
 
     def sampled(self, span: Span, every: int, rng: np.random.Generator | None, phase: int) -> list[Frame] | None:
@@ -105,6 +107,17 @@ class PyAVVideo:
         require_length(self.path, len(wanted), self.settings.crop)
         return self._decode(packets, wanted) if wanted else None
 
+    def began(self) -> float:
+        return self._began
+
+    def last_packet(self) -> float:
+        stream = self._rewind(0.0)
+        origin = stream.start_time or 0
+        return max((self._seconds(packet.pts, origin, stream) for packet in self._container.demux(stream)), default=0.0)
+
+    def still(self) -> None:
+        return None
+
     def close(self) -> None:
         self._container.close()
 
@@ -115,6 +128,7 @@ class PyAVVideo:
         for packet in [*packets, None]:  # None: what the decoder still holds
             context.skip_frame = "NONREF" if packet and packet.size and packet.pts not in missing else "DEFAULT"
             for frame in context.decode(packet):
+                self._require_sound(frame)
                 if frame.pts in missing:
                     found[frame.pts] = self._square(frame)
                     missing.discard(frame.pts)
@@ -150,9 +164,12 @@ class PyAVVideo:
             return -1.0
         return float((stamp - origin) * stream.time_base)
 
-    def _square(self, frame: VideoFrame) -> Frame:
+    def _require_sound(self, frame: VideoFrame) -> None:
+        """Of each decoded frame, kept or not: those that refer to a damaged one look wrong and are not marked."""
         if frame.is_corrupt:
             raise ClipError("decode", f"{self.path}: the frame at {frame.time} s is damaged")
+
+    def _square(self, frame: VideoFrame) -> Frame:
         require_pixels(self.path, frame.width, frame.height)
         side = self.settings.resize
         filter = _FILTERS[self.settings.interpolation] | _EXACT

@@ -39,7 +39,7 @@ def read_ahead(root: Path, clip: Clip, keep_every: int, phases: Iterable[int] = 
 
 
 def _ask(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
     try:
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
     finally:

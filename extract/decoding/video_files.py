@@ -1,9 +1,10 @@
 """Video files: which frames belong to a clip, and whether the file is whole.
 
 Two decoders give the same frames at the same times (``FrameSettings.decoder``); their pixels differ by rounding and
-chroma filter. A frame belongs to a clip when ``start <= time < end``, its time being the container's time stamp
-relative to the first frame, so that variable frame rates are right. AVI has no time stamps: there, frames are
-counted, and the empty ones with which it says that the frame before is still shown.
+chroma filter. A frame belongs to a clip when ``start <= time < end``, its time being the container's time stamp, so
+that variable frame rates are right. Time zero is a player's: in MP4 and Matroska the beginning of the recording, be it
+of the sound, elsewhere the first frame. AVI has no time stamps: there, frames are counted, and the empty ones with
+which it says that the frame before is still shown.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from extract.dataset.clip_index import Clip
+from extract.decoding.container_clock import matroska_is_whole, matroska_start, mp4_edits
 from extract.decoding.decoder_versions import decoder_versions
 from extract.decoding.frame_folders import Frame
 from extract.decoding.opencv_video import OpenCVVideo
@@ -32,6 +34,8 @@ _SEEKABLE = ("mp4", "matroska")
 """Containers whose time stamps are written down, so that they can be trusted before and while frames are skipped."""
 _ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _FRAMES_SHORT, _SECONDS_SHORT = 2, 0.5
+_ALIKE = 16
+"""Mean difference of two decoders' pictures: rounding and chroma filters make less."""
 _DROPPED = 3
 """Frame times by which AVI's positions must be ahead of the count before they are believed: B-frames, which AVI has no
 place for, move them by two."""
@@ -55,6 +59,7 @@ def read_video(
         if settings.keep_every > 1 and _container(path) in _SEEKABLE:
             quick = video.sampled(span, settings.keep_every, rng, phase)
             if quick is not None:
+                _require_pictures(video)
                 yield from quick
                 return
         stream = _Stream(video, span)
@@ -65,6 +70,7 @@ def read_video(
         if not stream.decoded:
             raise ClipError("decode", f"{path}: {settings.decoder} decodes no frame of it")
         stream.require_whole()
+        _require_pictures(video)
         if not kept:
             raise ClipError("empty", f"{path}: no frame between {clip.start} and {clip.end} s")
 
@@ -83,13 +89,16 @@ def check_video(path: Path, decoder: Decoder = "opencv") -> VideoFacts:
     with contextlib.closing(_open(path, FrameSettings(decoder=decoder))) as video, _named(path, video.errors):
         facts = _facts(video)
         everything = _span(path, None, None, facts)
-        for _, take in video.pictures(0.0):
+        number = -1
+        for number, (_, take) in enumerate(video.pictures(0.0)):
             take()
-            break
-        else:
+            if number and not video.still():
+                break
+        if number < 0:
             raise ClipError("decode", f"{path}: {decoder} decodes no frame of it")
+        _require_pictures(video)
         if facts.duration:
-            end = _Stream(video, dataclasses.replace(everything, start=max(0.0, facts.duration - 1)))
+            end = _Stream(video, dataclasses.replace(everything, start=max(0.0, facts.duration - facts.delay - 1)))
             with contextlib.suppress(ClipError, *video.errors):  # what is wrong shows below, and where
                 if end.run_through().is_whole():
                     counted = dataclasses.replace(facts, frames=end.decoded, counted=True)
@@ -116,8 +125,8 @@ def check_span(path: Path, clip: Clip, facts: VideoFacts) -> int:
         raise ClipError("decode", facts.problem)
     if clip.start is None and clip.end is None:
         return facts.frames
-    end = min(span.end, facts.duration or LONG)
-    return max(1, round((end - span.start) * facts.fps)) if facts.fps and end < LONG else 0
+    end = min(span.end, facts.duration - facts.delay or LONG)
+    return max(1, round((end - max(0.0, span.start)) * facts.fps)) if facts.fps and end < LONG else 0
 
 
 class _Stream:
@@ -125,7 +134,7 @@ class _Stream:
 
     def __init__(self, video: Video, span: Span) -> None:
         self.video, self.span, self.container = video, span, _container(video.path)
-        self.start = span.start if self.container in _SEEKABLE else 0.0
+        self.start = max(0.0, span.start) if self.container in _SEEKABLE else 0.0
         self.decoded = 0
         self.last = -1.0
         self.first = -1.0
@@ -162,7 +171,14 @@ class _Stream:
     def is_whole(self) -> bool:
         # All frames may be there and the last one be shown for long, where the rate varies.
         everything = self.first == 0.0 and self.decoded >= self.video.count - _FRAMES_SHORT > 0
-        return self.over or everything or self.span.reached(self.last, self.video.fps)
+        if self.over or everything or self.span.reached(self.last, self.video.fps):
+            return True
+        # Sound may go on for long after the pictures.
+        return (
+            self.container == "matroska"
+            and matroska_is_whole(self.video.path)
+            and dataclasses.replace(self.span, whole=self.video.last_packet()).reached(self.last, self.video.fps)
+        )
 
     def require_whole(self) -> None:
         """
@@ -177,6 +193,8 @@ class _Stream:
 def _open(path: Path, settings: FrameSettings) -> Video:
     if not path.exists():
         raise ClipError("missing", f"{path}: no such file")
+    if not path.is_file():  # a pipe would be waited for
+        raise ClipError("decode", f"{path}: not a file")
     if path.stat().st_size == 0:
         raise ClipError("empty", f"{path}: zero bytes")
     if settings.decoder == "opencv":
@@ -197,8 +215,43 @@ def _named(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
 
 
 def _facts(video: Video) -> VideoFacts:
-    stated = video.fps and _container(video.path)
-    return VideoFacts(video.count, video.fps, video.count / video.fps if stated else 0.0)
+    container = _container(video.path)
+    if not video.fps or not container:
+        return VideoFacts(video.count, video.fps, 0.0)
+    count, delay, duration = video.count, 0.0, video.count / video.fps
+    if container == "mp4":
+        delay, shown = mp4_edits(video.path)
+        if 0 < shown < duration:
+            count, duration = round(shown * video.fps), shown
+        duration += delay
+    elif container == "matroska":
+        began, start = video.began(), matroska_start(video.path)
+        # What begins in the middle of a broadcast counts from there, or from the broadcast's own beginning.
+        duration -= start if start < duration else 0.0
+        delay = max(0.0, began - start)
+        delay = delay if delay < duration else 0.0
+        count = round((duration - delay) * video.fps)
+    return VideoFacts(count, video.fps, duration, delay)
+
+
+def _require_pictures(video: Video) -> None:
+    """OpenCV's pictures are what lay in memory where its converter refuses a frame, as it does interlaced ones. All
+    are the same then. So are those of a video that stands still: PyAV knows, where it is installed.
+
+    Raises:
+        ClipError: ``decode``.
+    """
+    if (still := video.still()) is None:
+        return
+    with contextlib.suppress(ModuleNotFoundError):
+        from extract.decoding.pyav_video import PyAVVideo
+
+        with contextlib.closing(PyAVVideo(video.path, video.settings)) as other:
+            take = next((take for time, take in other.pictures(still[0]) if time >= still[0] - 0.001), None)
+            if take is not None and np.abs(take().astype(int) - still[1]).mean() < _ALIKE:
+                return
+    detail = "all pictures are the same: interlaced, or of a form that OpenCV cannot convert; frames.decoder pyav can"
+    raise ClipError("decode", f"{video.path}: {detail}")
 
 
 def _span(path: Path, start: float | None, end: float | None, facts: VideoFacts) -> Span:
@@ -208,7 +261,7 @@ def _span(path: Path, start: float | None, end: float | None, facts: VideoFacts)
     if facts.duration and (first >= facts.duration or facts.duration + OVERSHOOT < last < np.inf):
         raise ClipError("missing", f"{path}: a clip from {first} to {last} s, of a recording of {facts.duration:.2f} s")
     short = _SECONDS_SHORT if _container(path) == "matroska" or not facts.fps else _FRAMES_SHORT / facts.fps
-    return Span(first, last, max(0.0, facts.duration - short))
+    return Span(first - facts.delay, last - facts.delay, max(0.0, facts.duration - facts.delay - short))
 
 
 def _container(path: Path) -> Literal["avi", "mp4", "matroska"] | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from extract.decoding.frame_folders import Frame
+from extract.settings import FrameSettings
 
 LONG = 1e12
 """Seconds beyond which there is no end."""
@@ -21,10 +22,20 @@ class Video(Protocol):
     """An open video file."""
 
     path: Path
+    settings: FrameSettings
     fps: float
     """Mean frame rate as the container states it; 0 when it does not."""
     count: int
     """Frames as the container states them, or its duration times ``fps``; 0 when it does not."""
+
+    def began(self) -> float:
+        """Time stamp of the first frame as it stands in the file, in seconds, to the nearest frame."""
+
+    def last_packet(self) -> float:
+        """Seconds from the first frame to the last one that the file holds, damaged or not; nothing is decoded."""
+
+    def still(self) -> tuple[float, Frame] | None:
+        """Time and picture of the last frame that was made, where others were and all are the same to the last bit."""
 
     def pictures(self, start: float) -> Iterator[tuple[float, Callable[[], Frame]]]:
         """Frames in the order of display, from the first one or from any that is not after ``start``.
@@ -51,7 +62,7 @@ class Video(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Span:
-    """A clip's part of a recording, in seconds."""
+    """A clip's part of a recording, in seconds after its first frame."""
 
     start: float
     end: float
@@ -78,9 +89,11 @@ class VideoFacts:
     """As decoded where ``counted``, else as the container states them."""
     fps: float
     duration: float
-    """Seconds; 0 when the container does not say."""
+    """Seconds on a player's clock to the end of the pictures; 0 when the container does not say."""
+    delay: float = 0.0
+    """Seconds on a player's clock before the first frame."""
     reached: float = np.inf
-    """Seconds up to which a truncated or damaged file can be read."""
+    """Seconds after the first frame up to which a truncated or damaged file can be read."""
     problem: str | None = None
     """What is wrong with the rest of it."""
     counted: bool = False

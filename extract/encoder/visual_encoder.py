@@ -61,7 +61,8 @@ class TemporalModule(nn.Module):
         for conv, norm, pool in zip(self.convs, self.norms, self.pools, strict=True):
             padded = nn.utils.rnn.pad_sequence(list(torch.split(frames, lengths)), batch_first=True)  # (B, T, C)
             hidden = conv(padded.transpose(1, 2)).transpose(1, 2)  # (B, T, width)
-            frames = torch.relu(norm(hidden[_valid(lengths, hidden.device)]))  # (sum, width): no padding in BatchNorm
+            # (sum, width): no padding in BatchNorm
+            frames = torch.relu(_normed(norm, hidden[_valid(lengths, hidden.device)]))
             if pool > 1:
                 # After ReLU nothing is negative, so zero padding never wins the maximum.
                 padded = nn.utils.rnn.pad_sequence(list(torch.split(frames, lengths)), batch_first=True)
@@ -69,6 +70,16 @@ class TemporalModule(nn.Module):
                 lengths = [-(-length // pool) for length in lengths]
                 frames = pooled[_valid(lengths, pooled.device)]
         return frames, lengths
+
+
+def _normed(norm: Any, values: Tensor) -> Tensor:
+    """BatchNorm; of a batch of one step alone, which has no variance, with the running statistics."""
+    if len(values) > 1 or not norm.training:
+        normed: Tensor = norm(values)
+        return normed
+    return nn.functional.batch_norm(
+        values, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
+    )
 
 
 def _valid(lengths: list[int], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -71,15 +71,17 @@ class LookTally(Tally):
             self.file.add(looks)
 
 
-def look_at_block(sources: Sequence[str], before: Sequence[Look | None], root: str, decoder: Decoder) -> LookRecord:
-    """Look at some sources, in turn.
+def look_at_block(
+    sources: Sequence[str], before: Sequence[Look | None], root: str, decoder: Decoder, seconds: float | None
+) -> LookRecord:
+    """Look at some sources, in turn, for at most so many seconds each.
 
     Raises:
         InputError: PyAV is asked for and not installed.
     """
     began = time.perf_counter()
     pairs = zip(sources, before, strict=True)
-    looks = tuple(look_at(Path(root), source, decoder, known) for source, known in pairs)
+    looks = tuple(look_at(Path(root), source, decoder, known, seconds) for source, known in pairs)
     return LookRecord(looks, {"look": time.perf_counter() - began})
 
 
@@ -115,7 +117,7 @@ def look_at_sources(
     if not named and not (cluster is not None and file is not None and file.exists()):
         if file is not None:
             file.add()  # from here on, an end that is not one shows
-        _alone(waiting, before, root, decoder, tally, ALONE if cluster is not None else None)
+        _alone(waiting, before, root, decoder, tally, cluster)
     rest = list(waiting)
     if rest and cluster is not None:
         _on_cluster(rest, before, root, decoder, tally, cluster, say)
@@ -123,9 +125,11 @@ def look_at_sources(
 
 
 def _alone(
-    waiting: Iterator[str], before: dict[str, Look], root: Path, decoder: Decoder, tally: LookTally, most: float | None
-) -> None:
-    """By threads, for ``most`` seconds; what was begun by then is brought to its end."""
+    waiting: Iterator[str], before: dict[str, Look], root: Path, decoder: Decoder, tally: LookTally,
+    cluster: ExtractSettings | None,
+) -> None:  # fmt: skip
+    """By threads, for ``ALONE`` seconds where there may be a cluster; what was begun by then is brought to its end."""
+    most, seconds = (None, None) if cluster is None else (ALONE, cluster.read_seconds)
     began = time.monotonic()
     running: set[Future[LookRecord]] = set()
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -134,7 +138,7 @@ def _alone(
                 if most is None or time.monotonic() - began < most:
                     for source in islice(waiting, 2 * _THREADS - len(running)):
                         known = [before.get(source)]
-                        running.add(pool.submit(look_at_block, [source], known, os.fspath(root), decoder))
+                        running.add(pool.submit(look_at_block, [source], known, os.fspath(root), decoder, seconds))
                 if not running:
                     return
                 done, running = wait(running, return_when="FIRST_COMPLETED")
@@ -163,7 +167,9 @@ def _on_cluster(
         def submit(block: Block) -> Task:
             sources = [clip.source for clip in block.clips]
             known = [before.get(source) for source in sources]
-            return client.submit(look_at_block, sources, known, place, decoder, pure=False, retries=1)
+            return client.submit(
+                look_at_block, sources, known, place, decoder, cluster.read_seconds, pure=False, retries=1
+            )
 
         def record_failure(block: Block, source: str, failure: Failure) -> None:
             tally.keep([Look(source, None, problem=f"{failure.kind}: {failure.detail}")])

@@ -19,6 +19,7 @@ import torch
 from dask.system import CPU_COUNT
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.deploy import Cluster
+from distributed.security import Security
 
 from extract.decoding.decoder_versions import decoder_versions
 from extract.errors import InputError
@@ -74,10 +75,16 @@ def open_cluster(settings: ExtractSettings, say: Callable[[str], None] = lambda 
 
 @contextlib.contextmanager
 def local_cluster(workers: int | None = None) -> Iterator[Client]:
-    """A client of a cluster on this machine: processes of one thread each, by default one per GPU or else per core."""
+    """A client of a cluster on this machine: processes of one thread each, by default one per GPU or else per core.
+
+    They speak TLS with a certificate that nobody else has: who can reach a scheduler can run code as its user, and any
+    user of this machine reaches its loopback.
+    """
     with tempfile.TemporaryDirectory(prefix="slt-dask-") as folder, dask.config.set({**_SCHEDULER, **_LOCAL}):
+        security = Security.temporary()
+        place = {"host": "127.0.0.1", "protocol": "tls", "security": security}
         options = {
-            "host": "127.0.0.1",
+            **place,
             "nthreads": 1,
             "memory_limit": 0,  # no limit: Dask would restart workers for the memory of torch
             "local_directory": folder,
@@ -89,11 +96,11 @@ def local_cluster(workers: int | None = None) -> Iterator[Client]:
             for number, environment in enumerate(plan_workers(visible_gpus(), CPU_COUNT, workers))
         }
         # Any free port for the dashboard: two jobs may share a machine.
-        scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": True,
+        scheduler = {"cls": Scheduler, "options": {**place, "port": 0, "dashboard": True,
                                                    "dashboard_address": "127.0.0.1:0"}}  # fmt: skip
         with (
-            SpecCluster(specification, scheduler, silence_logs=logging.CRITICAL) as cluster,
-            Client(cluster) as client,
+            SpecCluster(specification, scheduler, security=security, silence_logs=logging.CRITICAL) as cluster,
+            Client(cluster, security=security) as client,
         ):
             yield client
 

@@ -60,7 +60,9 @@ def extract_split(
         store.forget_failures(store.failures())
 
     directory = _absolute(encoder_dir)
-    arguments = (place, directory, store.location, store.fingerprint, settings)
+    # A worker has no use for where the work goes, and keeps its encoder by its settings: a dict has no hash.
+    theirs = settings.model_copy(update={"cluster": None, "scheduler": None})
+    arguments = (place, directory, store.location, store.fingerprint, theirs)
     tally = Tally(total, settings.max_failure_rate, on_progress)
     keep_every = encoder.config.frame_settings.keep_every
     blocks = plan_split(clips, store, tally, settings, keep_every, lambda: len(client.ncores()))

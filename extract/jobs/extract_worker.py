@@ -24,7 +24,8 @@ from extract.dataset.clip_index import Clip
 from extract.decoding.decoder_versions import decoder_versions
 from extract.decoding.frame_folders import READING
 from extract.decoding.read_ahead import read_ahead
-from extract.decoding.read_clip import FrameSource, Source, read_clip
+from extract.decoding.read_clip import FrameSource, Source
+from extract.decoding.read_or_failure import read_or_failure
 from extract.encoder.extractor import Extractor, load_encoder
 from extract.encoder.feature_provenance import feature_provenance
 from extract.errors import FAILURE_KINDS, ClipError, InputError
@@ -103,7 +104,7 @@ def extract_block(
 
     threads = _decode_threads(extractor) if settings.decode_threads is None else settings.decode_threads
     pixels = Path(source) if isinstance(source, str) else source
-    decoder = _Decoder(pixels, extractor.encoder.config.frame_settings, block.views, threads)
+    decoder = _Decoder(pixels, extractor.encoder.config.frame_settings, block.views, threads, settings.read_seconds)
     read_before = READING.seconds
     forward = 0.0
     hidden: list[Tensor] = []
@@ -163,8 +164,11 @@ class _Decoder:
     Threads, not processes: OpenCV and PyAV decode without Python's lock, and nothing has to be copied.
     """
 
-    def __init__(self, source: Source, frames: FrameSettings, views: Sequence[View], threads: int) -> None:
+    def __init__(
+        self, source: Source, frames: FrameSettings, views: Sequence[View], threads: int, read_seconds: float | None
+    ) -> None:
         self.source, self.frames, self.views, self.threads = source, frames, views, threads
+        self.read_seconds = read_seconds
         self.entries: list[_Entry] = []
         """The views of each readable clip, in the order in which they were read."""
         self.failures: dict[str, Failure] = {}
@@ -211,13 +215,12 @@ class _Decoder:
             kind, _, detail = clip.problem.partition(": ")
             return (Failure(kind, detail) if kind in FAILURE_KINDS else Failure("decode", clip.problem)), 0.0
         began = time.perf_counter()
-        found: list[NDArray[np.uint8]] | Failure
-        try:
-            found = [read_clip(self.source, clip, self.frames, view=view) for view in self.views]
-        except ClipError as error:
-            found = Failure(error.kind, error.detail)
-        except (OSError, cv2.error) as error:  # no permission, a stale mount, an image too large to allocate
-            found = Failure("decode", f"{self.source}, {clip.source}: {type(error).__name__}: {error}")
+        found: list[NDArray[np.uint8]] = []
+        for view in self.views:
+            frames = read_or_failure(self.source, clip, self.frames, view=view, seconds=self.read_seconds)
+            if isinstance(frames, ClipError):
+                return Failure(frames.kind, frames.detail), time.perf_counter() - began
+            found.append(frames)
         return found, time.perf_counter() - began
 
 

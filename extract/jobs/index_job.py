@@ -18,6 +18,7 @@ from extract.jobs.check_sources import look_at_sources
 from extract.jobs.job_account import Progress
 from extract.jobs.source_check import Look, LookFile
 from extract.settings import Decoder, ExtractSettings
+from extract.strict_json import require_unicode
 
 
 def remarks_path(index: Path) -> Path:
@@ -101,12 +102,19 @@ def _checked(
         checked = clip if looks is None else looks[clip.source].at(root, clip, clamp)
         if looks is not None:
             noted += [*index_remarks.missing(root, checked), *index_remarks.clamped(clip, checked)]
+        noted += index_remarks.odd_text(checked)
         counts[clip.split][checked.problem and checked.problem.partition(":")[0]] += 1
         yield checked
 
 
 def _with_text(clip: Clip, dataset: Dataset) -> Clip:
     """The clip with its text in the dataset's convention, from here on everywhere the same."""
+    for value in (clip.id, clip.source, clip.text, clip.signer or ""):
+        try:
+            require_unicode(value)
+        except ValueError as error:
+            raise InputError(f"clip {clip.id!r}", expected="text that UTF-8 can hold", found=f"{value!a:.80}: {error}",
+                             remedy="Mend its row in the annotations.") from None  # fmt: skip
     convention = dataset.entry.text
     text = conventional(clip.text, convention.case, convention.final_dot)
     if not text:

@@ -104,7 +104,10 @@ def pack_block(block: Block, root: str, folder: str, frames: FrameSettings, sett
     read = READING.seconds - read_before
     seconds = {"read": read, "decode": time.perf_counter() - began - read - encoding, "encode": encoding}
     began = time.perf_counter()
-    pack.write_block(block.id, clips, failures, seconds, {"opencv": cv2.__version__})
+    # Named by what it holds: a job that fails a clip must not replace a commit of more clips that another job made of
+    # the same block.
+    held = Block.of(clip for clip in block.clips if clip.id not in failures)
+    pack.write_block(held.id, clips, failures, seconds, {"opencv": cv2.__version__})
     return PackRecord(
         block=block.id,
         clips=len(clips),

@@ -11,6 +11,7 @@ from pathlib import Path
 from extract.dataset.clip_index import Clip
 from extract.decoding.decoder_versions import decoder_versions
 from extract.decoding.frame_folders import check_folder
+from extract.decoding.read_or_failure import found_or_failure
 from extract.decoding.video_files import check_span, check_video
 from extract.decoding.video_span import VideoFacts
 from extract.errors import ClipError
@@ -30,6 +31,8 @@ class Look:
     video: VideoFacts | None = None
     problem: str | None = None
     """Why it cannot be read, ``kind: detail``."""
+    files: str | None = None
+    """As ``Clip.files``."""
 
     def at(self, root: Path, clip: Clip, clamp: bool) -> Clip:
         """A clip of this source with what is now known of it: ``n_frames``, ``fps``, or a ``problem``.
@@ -38,6 +41,7 @@ class Look:
             clamp: a clip that ends past the end of its recording ends with it; otherwise it has a problem, unless it
                 is ``extract.decoding.video_files.OVERSHOOT`` at most.
         """
+        clip = dataclasses.replace(clip, files=self.files)
         if self.problem is not None:
             return dataclasses.replace(clip, n_frames=0, problem=self.problem)
         if self.video is None:
@@ -52,11 +56,26 @@ class Look:
         return dataclasses.replace(clip, n_frames=frames, fps=self.video.fps or clip.fps, counted=counted)
 
 
-def look_at(root: Path, source: str, decoder: Decoder, before: Look | None = None) -> Look:
+def look_at(
+    root: Path, source: str, decoder: Decoder, before: Look | None = None, seconds: float | None = None
+) -> Look:
     """Look at a frame folder or a video file; at one that is unchanged since it was looked at ``before``, not again.
 
     No such path counts as a folder, unless it looks like a file.
+
+    Args:
+        seconds: that it may take; None: any time.
     """
+
+    def look() -> Look:
+        identified = stamp(root / source, changed=False)  # before the look: what changes meanwhile is noticed later
+        return dataclasses.replace(_look_at(root, source, decoder, before), files=identified)
+
+    found = found_or_failure(look, str(root / source), seconds)
+    return found if isinstance(found, Look) else Look(source, None, problem=str(found))
+
+
+def _look_at(root: Path, source: str, decoder: Decoder, before: Look | None) -> Look:
     path = root / source
     found = stamp(path)
     if before is not None and found is not None and before.stamp == found:
@@ -71,17 +90,20 @@ def look_at(root: Path, source: str, decoder: Decoder, before: Look | None = Non
         return Look(source, None, problem=f"decode: {path}: {error.strerror or error}")
 
 
-def stamp(path: Path) -> str | None:
+def stamp(path: Path, changed: bool = True) -> str | None:
     """A digest of a file's size and times, or of a folder's names with those of each; None where nothing is there.
 
-    The time of the last change of the inode is among them, which no program can set back: a file that was replaced by
-    one of the same size and date is noticed. Nothing is opened.
+    Nothing is opened.
+
+    Args:
+        changed: the time of the last change of the inode is among them, which no program can set back: a file that was
+            replaced by one of the same size and date is noticed. Without, a copy that keeps dates is the same.
     """
     try:
         if not path.is_dir():
-            return digest([path.name, *_times(path.stat())])
+            return digest([path.name, *_times(path.stat(), changed)])
         with os.scandir(path) as entries:
-            return digest(sorted([entry.name, *_times(entry.stat())] for entry in entries))
+            return digest(sorted([entry.name, *_times(entry.stat(), changed)] for entry in entries))
     except OSError:
         return None
 
@@ -95,7 +117,7 @@ class LookFile:
     """
 
     def __init__(self, folder: Path, root: Path, decoder: Decoder) -> None:
-        self.path = folder / f"{digest(['looks 1', str(root.resolve()), decoder_versions(decoder)])[:16]}.jsonl"
+        self.path = folder / f"{digest(['looks 2', str(root.resolve()), decoder_versions(decoder)])[:16]}.jsonl"
 
     def exists(self) -> bool:
         """Whether a run began that did not come to its end."""
@@ -128,8 +150,8 @@ def _parsed(line: bytes) -> Look | None:
         return None
 
 
-def _times(found: os.stat_result) -> list[int]:
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+def _times(found: os.stat_result, changed: bool) -> list[int]:
+    return [found.st_size, found.st_mtime_ns, *([found.st_ctime_ns] if changed else [])]
 
 
 def _clamped(clip: Clip, recording: VideoFacts) -> Clip:

@@ -35,6 +35,9 @@ class BlockFile:
             # Locks fail on many network disks, and nothing ever writes to a file that has its name.
             self._file = h5py.File(self.path, "r", locking=False)
             self._data: h5py.Dataset = self._file["data"]
+            stated = sum(self._file[name].nbytes for name in ("data", "offsets", "crc32"))
+            if stated > path.stat().st_size:  # compressed, or of values that are nowhere
+                raise ValueError(f"{stated} bytes in a file of {path.stat().st_size}")
             self._offsets: list[int] = self._file["offsets"][:].tolist()
             self._crc32: list[int] = self._file["crc32"][:].tolist()
             found = _index_sha256(self._file["offsets"][:], self._file["crc32"][:])

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
+import math
 import os
 import uuid
 from collections.abc import Sequence
@@ -100,11 +102,43 @@ class Reader:
             raise json_records.damaged(f"{self.storage}/{key}", f"{type(error).__name__}: {error}") from error
 
     def _opened(self, key: str) -> zarr.Array[Any]:
+        _require_plain(json_records.get(self.storage, f"{key}/zarr.json"))
         if _quick and isinstance(self.storage, LocalStore):
             with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
                 return zarr.open_array(self.storage, path=key, mode="r", zarr_format=3)
         return zarr.open_array(self.storage, path=key, mode="r", zarr_format=3)
 
+
+def _require_plain(metadata: bytes | None) -> None:
+    """Refuses what no block is, before Zarr and numcodecs, which may have codecs of any kind, read a byte of it.
+
+    Raises:
+        ValueError: another kind of array, a codec that this project does not write, or chunks that fill the memory.
+    """
+    described = json.loads(metadata or b"null")
+    if not isinstance(described, dict) or (described.get("node_type"), described.get("zarr_format")) != ("array", 3):
+        raise ValueError("no array of Zarr v3")
+    if described["data_type"] not in _TYPES or described.get("storage_transformers"):
+        raise ValueError(f"an array of {described['data_type']!r:.80}")
+    chunks: list[Any] = [described["chunk_grid"]["configuration"]["chunk_shape"]]
+    codecs = list(described["codecs"])
+    for codec in codecs:  # of a shard, those within come after
+        if codec["name"] not in _CODECS:
+            raise ValueError(f"the codec {codec['name']!r:.80}, expected one of {', '.join(_CODECS)}")
+        if codec["name"] == "sharding_indexed":
+            if len(chunks) > 1:
+                raise ValueError("shards in shards")
+            chunks.append(codec["configuration"]["chunk_shape"])
+            codecs += [*codec["configuration"]["codecs"], *codec["configuration"]["index_codecs"]]
+    for shape, most in zip(chunks, (_SHARD_BYTES, _READ_BYTES) if len(chunks) > 1 else (_SHARD_BYTES,), strict=True):
+        if not all(type(side) is int and side > 0 for side in shape) or 8 * math.prod(shape) > most:
+            raise ValueError(f"chunks of {shape!r:.80}")
+
+
+_TYPES = ("float16", "float32", "int64")
+_CODECS = ("bytes", "zstd", "crc32c", "sharding_indexed")
+_SHARD_BYTES, _READ_BYTES = 2**33, 2**27
+"""Of a shard, which is a merged block, and of a chunk within, which is read at once: far above what is written."""
 
 # The extra `fast`: decodes three times as quickly as Zarr's own. Its threads do not live through a fork.
 _quick = importlib.util.find_spec("zarrs") is not None

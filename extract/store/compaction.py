@@ -78,6 +78,25 @@ def compact(store: FeatureStore, target_bytes: int = TARGET_BYTES) -> int:
     return fewer
 
 
+def drop(store: FeatureStore, ids: frozenset[str]) -> None:
+    """Take clips out of a store, as if they had never been extracted. May be killed: what remains is done by the next
+    call.
+
+    Raises:
+        InputError: a block that holds one of them is damaged.
+    """
+    store.forget_failures(ids)
+    for commit in store.commits():
+        if ids.isdisjoint(commit.clips):
+            continue
+        kept = [entry for entry in commit.places() if entry[0] not in ids]
+        if kept:
+            _merge(store, _Pack([commit], kept, sum(place.length for _, _, place in kept)))
+        json_records.delete(store.writable, f"commits/{commit.block}.json")
+        json_records.delete_folder(store.writable, commit.group)
+    store.refresh()
+
+
 def _packs(store: FeatureStore, rows: int) -> Iterator[_Pack]:
     """Commits to merge, up to ``rows`` features each; and by itself each commit of which nothing counts."""
     pack = _Pack()

@@ -7,6 +7,7 @@ ever executed, and nothing outside of it is read.
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,10 @@ from extract.store.exports import MANIFEST, SCHEMA
 
 # No clip has features of a gibibyte: a file that declares more is made to fill the memory.
 _CLIP_BYTES = 2**30
+
+_FILTERS = frozenset(
+    {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+)
 
 _BROKEN = "It is truncated or damaged: fetch or export it again."
 
@@ -127,6 +132,13 @@ class _Hdf5(Source):
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise self._broken(id, error) from error
         self._checked(id, dataset.shape or (), dataset.dtype)
+        chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
+        made = dataset.id.get_create_plist()
+        filters = {made.get_filter(number)[0] for number in range(made.get_nfilters())}
+        if chunk > _CLIP_BYTES or filters - _FILTERS:  # others are code that HDF5 loads when it meets them
+            found = f"chunks {dataset.chunks}" if chunk > _CLIP_BYTES else f"the filters {sorted(filters)} of HDF5"
+            raise InputError(self.where(id), expected=f"chunks of at most {_CLIP_BYTES >> 20} MiB; gzip, lzf or none",
+                             found=found, remedy="Write it anew with h5py or h5repack.")  # fmt: skip
         if dataset.is_virtual or dataset.external:
             raise InputError(self.where(id), expected="values in this file", found="a reference to another file",
                              remedy="Copy the features into one file with h5repack or h5py.")  # fmt: skip

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
+from pydantic import TypeAdapter
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
@@ -27,6 +30,15 @@ _AT_ONCE = 32
 """Records that are fetched together. More would only cost memory: one of a merged block is a megabyte."""
 
 REBUILD = "Restore it from a copy, or delete that block's commit record and run `slt extract` again."
+
+
+_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
+"""Of a block and of its folder: one part of a path."""
+_SHA256 = re.compile("[0-9a-f]{64}")
+_WIDEST = 2**16
+"""Numbers of a feature; published ones have up to 2048."""
+_LONGEST = 2**24
+"""Features of a clip, a week of video."""
 
 
 class Failure(NamedTuple):
@@ -67,14 +79,22 @@ class Sealed:
         try:
             record = json.loads(data)
             sha256 = record.pop("sha256")
-            sealed = cls(**record)
-        except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise damaged(where, f"{len(data)} bytes that are no record: {error}", cls.rebuild()) from error
+            cls(**record)
+            text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+            sealed = cast(Self, _adapter(cast(Any, cls)).validate_json(text, strict=True))
+        except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+            found = " ".join(f"{len(data)} bytes that are no record: {error}".split())[:300]
+            raise damaged(where, found, cls.rebuild()) from error
         # As `digest`, which first takes a value through JSON: this one comes from there.
-        text = json.dumps(record, sort_keys=True, separators=(",", ":"))
         if hashlib.sha256(text.encode("ascii")).hexdigest() != sha256:
             raise damaged(where, "a record that was changed after it was written", cls.rebuild())
+        if wrong := sealed.wrong():  # by whoever wrote it: a digest says only that it was not changed since
+            raise damaged(where, wrong, cls.rebuild())
         return sealed
+
+    def wrong(self) -> str | None:
+        """What cannot be so, in a record of the right types."""
+        return None
 
     @classmethod
     def rebuild(cls) -> str:
@@ -104,12 +124,28 @@ class Commit(Sealed):
     timings: dict[str, float]
     versions: dict[str, str]
 
+    def wrong(self) -> str | None:
+        if not _NAME.fullmatch(self.block) or not self.group.startswith(f"blocks/{self.block}-"):
+            return f"block {self.block!r} in {self.group!r}"
+        if not _NAME.fullmatch(self.group.removeprefix("blocks/")):
+            return f"a block outside of the store, {self.group!r}"
+        if len({len(self.clips), len(self.views), len(self.lengths), len(self.digests)}) > 1:
+            return "lists of other lengths than its clips"
+        if not all(0 < length <= _LONGEST for length in self.lengths):
+            return f"a clip of {min(self.lengths)} to {max(self.lengths)} features"
+        return None if all(map(_SHA256.fullmatch, self.digests)) else "a digest that is none"
+
     def places(self) -> Iterator[tuple[str, str, Place]]:
         """Each entry's clip, view and place, in the order of the block's rows."""
         start = 0
         for id, view, length, sha256 in zip(self.clips, self.views, self.lengths, self.digests, strict=True):
             yield id, view, Place(self.group, start, length, bytes.fromhex(sha256))
             start += length
+
+
+@functools.cache
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
 
 
 def damaged(where: str, found: str, remedy: str = REBUILD) -> InputError:
@@ -137,7 +173,9 @@ def failures(storage: Store, location: str) -> Iterator[tuple[str, Failure]]:
         try:
             record = json.loads(data)
             found = record["id"], Failure(record["kind"], record["detail"])
-        except (ValueError, KeyError, TypeError) as error:
+            if not all(isinstance(value, str) for value in (found[0], *found[1])):
+                raise TypeError("not a text")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{location}/{key}", expected="a failure record", found=f"{len(data)} bytes",
                              remedy="Delete it: the clip is then tried again.") from error  # fmt: skip
         yield found
@@ -178,14 +216,15 @@ def attributes(path: str | os.PathLike[str], storage: Store) -> dict[str, Any] |
     try:
         found: dict[str, Any] = json.loads(data)["attributes"]
         schema = found.get("schema")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(path, expected="a feature store", found=f"a zarr.json without attributes ({error})",
                          remedy=REBUILD) from error  # fmt: skip
     if schema != SCHEMA:
         raise InputError(path, expected=f"a feature store of schema {SCHEMA!r}", found=repr(schema),
                          remedy="It is something else, or of another version: use a new store.")  # fmt: skip
     whole = (
-        isinstance(found.get("width"), int)
+        type(found.get("width")) is int
+        and 0 < found["width"] <= _WIDEST
         and found.get("dtype") in ("float16", "float32")
         and isinstance(found.get("provenance"), dict)
         and fingerprint(found["provenance"]) == found.get("fingerprint")

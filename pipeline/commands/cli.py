@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from extract.errors import SOME_FAILED, InputError, SltError, suggestion
+from extract.errors import SOME_FAILED, InputError, SltError, suggestion, visible
 from pipeline.commands import (
     ablate_command,
     config_command,
@@ -21,6 +22,7 @@ from pipeline.commands import (
     trim_command,
 )
 from pipeline.commands.arguments import AsJson, Config, DryRun, Force, Manifest, Out, Set, open_run
+from pipeline.commands.full_disk import full_disk
 from pipeline.commands.printing import print_json, show_scores, show_states
 from pipeline.commands.single_stage import single_stage
 from pipeline.experiment.progress_bars import Bars
@@ -239,11 +241,19 @@ def corpus(
 
 def main() -> None:
     """Entry point: errors that a person can act on are one line each, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a console that is not UTF-8 shows what it can
+            stream.reconfigure(errors="replace")
     try:
         app(standalone_mode=True)
     except SltError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+        typer.secho(f"error: {visible(str(error))}", err=True, fg="red")
         sys.exit(error.exit_code)
+    except Exception as error:
+        if (line := full_disk(error)) is None:
+            raise
+        typer.secho(f"error: {visible(line)}", err=True, fg="red")
+        sys.exit(SltError.exit_code)
     except KeyboardInterrupt:
         typer.secho("interrupted: the same command goes on from here", err=True)
         sys.exit(130)

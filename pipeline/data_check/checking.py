@@ -202,7 +202,7 @@ def _look(run: Run, root: Path | None, clips: Sequence[Clip], bars: Bars) -> lis
     rows: list[Row] = []
     if clips and root is not None:
         with bars.bar("reading clips", "clips") as tick:
-            for row in read_rows(root, clips, run.experiment.frames):
+            for row in read_rows(root, clips, run.experiment.frames, run.experiment.extract.read_seconds):
                 rows.append(row)
                 tick(len(rows), len(clips))
     return rows

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from extract.dataset.clip_index import Clip
 from extract.dataset.index_statistics import SplitStatistics
-from extract.decoding.read_clip import read_clip
+from extract.decoding.read_or_failure import read_or_failure
 from extract.errors import ClipError
 from extract.settings import FrameSettings
 
@@ -55,13 +55,12 @@ def draw_clips(splits: Mapping[str, SplitStatistics], number: int, seed: int) ->
     return drawn
 
 
-def read_rows(root: Path, clips: Sequence[Clip], frames: FrameSettings) -> Iterator[Row]:
+def read_rows(root: Path, clips: Sequence[Clip], frames: FrameSettings, seconds: float | None = None) -> Iterator[Row]:
     """Each clip as ``read_clip`` gives it to the encoder; one that cannot be read has a problem."""
     for clip in clips:
-        try:
-            seen = read_clip(root, clip, frames)  # (T, 3, crop, crop) RGB
-        except ClipError as problem:
-            yield Row(clip, 0, None, str(problem))
+        seen = read_or_failure(root, clip, frames, seconds=seconds)  # (T, 3, crop, crop) RGB
+        if isinstance(seen, ClipError):
+            yield Row(clip, 0, None, str(seen))
             continue
         places = np.linspace(0, len(seen) - 1, min(len(seen), FRAMES_A_ROW)).round().astype(int)
         yield Row(clip, len(seen), _strip(seen[places].transpose(0, 2, 3, 1)[..., ::-1]))

@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pydantic import TypeAdapter
+
 from extract.atomic_write import write_atomic
+from extract.errors import InputError
 from extract.fingerprint import digest, file_sha256
 from extract.settings import Contents, Execution, Settings
+from pipeline.experiment.output_digests import first_changed
 
 RECORD_SCHEMA = 2
 """Of records: since 2, a stage whose result has parts names them by split."""
@@ -53,10 +57,15 @@ class Record:
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
     """How the work went: counts, rates. They decide nothing."""
     schema: int = RECORD_SCHEMA
+    files: dict[str, tuple[int, int, str]] = dataclasses.field(default_factory=dict)
+    """``pipeline.experiment.output_digests.digests`` of the outputs; empty in records of before."""
 
     def part(self, name: str) -> Any:
         """A part of the result; the whole of one that has none, or where no part is named."""
         return self.result.get(name) if name and isinstance(self.result, Mapping) else self.result
+
+
+_RECORD = TypeAdapter(Record)
 
 
 class Records:
@@ -68,8 +77,8 @@ class Records:
     def read(self, stage: str) -> Record | None:
         path = self._path(stage)
         try:
-            return Record(**{"schema": 1, **json.loads(path.read_text(encoding="utf-8"))})
-        except (FileNotFoundError, ValueError, TypeError):
+            return _RECORD.validate_python({"schema": 1, **json.loads(path.read_text(encoding="utf-8"))})
+        except (OSError, ValueError, TypeError, RecursionError):
             return None  # absent or not whole: the stage runs again, which is always safe
 
     def write(self, stage: str, record: Record) -> None:
@@ -96,8 +105,23 @@ class Records:
         )
         if changed:
             return Standing("stale", f"changed: {', '.join(changed)}", changed)
-        gone = [name for name in record.outputs if not _exists(self.located(name))]
-        return Standing("stale", f"gone: {gone[0]}") if gone else Standing("done", "")
+        if gone := [name for name in record.outputs if not _exists(self.located(name))]:
+            return Standing("stale", f"gone: {gone[0]}")
+        if other := first_changed(self.folder, record.files):
+            return Standing("stale", f"changed since it was written: {self.named(other)}")
+        return Standing("done", "")
+
+    def require_unchanged(self, stage: str) -> None:
+        """Refuse what a stage left when a byte of it is another than it was; all of it is read.
+
+        Raises:
+            InputError: names the first such file.
+        """
+        record = self.read(stage)
+        if record is not None and (other := first_changed(self.folder, record.files, deep=True)):
+            raise InputError(other, expected=f"the file that {stage} wrote",
+                             found="other bytes" if other.is_file() else "none",
+                             remedy=f"Restore it from a copy, or run {stage} again: `slt run` does.")  # fmt: skip
 
     def named(self, output: Path | str) -> str:
         """How a record names an output: relative to the folder, absolute where it lies elsewhere, or a URL."""

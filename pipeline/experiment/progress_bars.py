@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.errors import MarkupError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from extract.errors import visible
 
 if TYPE_CHECKING:
     from extract.jobs import job_account
@@ -33,7 +37,13 @@ class Bars:
             yield tick
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+        """A line, with rich's markup where it can be read as such: names in it may look like some."""
+        text = visible(text)
+        try:
+            line = Text.from_markup(text)
+        except MarkupError:
+            line = Text(text)
+        self.console.print(line, highlight=False)
 
     @contextmanager
     def _live(self, name: str, unit: str) -> Iterator[Tick]:

@@ -17,6 +17,7 @@ from extract.fingerprint import digest
 from pipeline.experiment.borrowing import borrow
 from pipeline.experiment.config import Experiment, usual_scoring, write_config
 from pipeline.experiment.freshness import Record, Records, Standing, State
+from pipeline.experiment.output_digests import digests
 from pipeline.experiment.progress_bars import Bars
 from pipeline.experiment.task import Result, Task
 from train.processes import process_count, process_rank
@@ -291,6 +292,7 @@ class Run:
             if self.records.read(name) is None:
                 raise InputError(f"stage {stage.name}", expected=f"the result of {name}", found="none",
                                  remedy=f"Run `slt run` or the stage {name} first.")  # fmt: skip
+            self.records.require_unchanged(name)
         inputs = self.inputs(stage)
         if whole or not (self.folder / "config.yaml").exists():
             self._write_config(self.folder / "config.yaml")
@@ -308,7 +310,10 @@ class Run:
         result = stage.work(self, Task(bars, checkpoints, inputs))
         outputs = [self.records.named(output) for output in result.outputs]
         self._write_config(self.records.config(stage.name))
-        self.records.write(stage.name, Record(inputs, result.identity, outputs, result.failed, result.figures))
+        files = digests(self.folder, result.outputs)
+        self.records.write(
+            stage.name, Record(inputs, result.identity, outputs, result.failed, result.figures, files=files)
+        )
         for old in (self.folder / "work").glob(f"{stage.name}-*"):  # of abandoned settings too
             shutil.rmtree(old, ignore_errors=True)
         bars.say(f"  {result.said} [dim]({time.monotonic() - started:.0f} s)[/dim]")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eval.report.gallery import Strip
 from eval.settings import ReportSettings
-from extract.decoding.read_clip import read_clip
+from extract.decoding.read_or_failure import read_or_failure
 from extract.errors import ClipError, InputError
 from pipeline.experiment.trained_encoder import trained_frames
 
@@ -26,9 +26,8 @@ def read_strips(run: Run, clips: Sequence[Clip], settings: ReportSettings) -> It
     try:
         pixels = run.pixels()
         for clip in clips:
-            try:
-                seen = read_clip(pixels, clip, frames)  # (T, 3, crop, crop) RGB
-            except ClipError:
+            seen = read_or_failure(pixels, clip, frames, seconds=run.experiment.extract.read_seconds)
+            if isinstance(seen, ClipError):
                 continue  # it stands among the failures of the extraction
             yield clip.id, draw_strip(seen, clip.fps / frames.keep_every, settings)
     except InputError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
+
 from extract.dataset.clip_index import SPLITS
 from pipeline.experiment.freshness import deciding
 from pipeline.experiment.progress_bars import follow
@@ -13,7 +15,8 @@ from pipeline.experiment.task import Result, Task
 
 
 def extract_inputs(run: Run) -> Mapping[str, Any]:
-    return {"extract": deciding(run.experiment.extract)}
+    files = {f"files:{split}": run.split(split).files_digest() for split in SPLITS} if run.index.is_file() else {}
+    return {"extract": deciding(run.experiment.extract), **files}
 
 
 def run_extract(run: Run, task: Task) -> Result:
@@ -23,6 +26,7 @@ def run_extract(run: Run, task: Task) -> Result:
     from extract.fingerprint import fingerprint
     from extract.jobs.cluster import dashboard, open_cluster
     from extract.jobs.extract_job import extract_split
+    from extract.jobs.renewal import drop_changed
     from extract.settings import View
     from extract.store.feature_store import FeatureStore
     from extract.store.inventory import summary as summary_of
@@ -40,11 +44,16 @@ def run_extract(run: Run, task: Task) -> Result:
             task.bars.say(f"  [dim]dashboard: {page}[/dim]")
         for split in SPLITS:
             wanted = run.split(split)
+            if changed := drop_changed(places[split], wanted):
+                first = escape(", ".join(changed[:3])) + (", …" if len(changed) > 3 else "")
+                said = f"files of {len(changed)} clips are others than when they were extracted ({first})"
+                task.bars.say(f"  [yellow]{split}: {said}: they are extracted anew[/yellow]")
             with task.bars.bar(split, "clips") as tick:
                 chosen = settings if split == "train" else settings.model_copy(update={"views": (View(),)})
                 summary = extract_split(
                     wanted, len(wanted), pixels, encoder, places[split], chosen, client, follow(tick)
                 )
+            drop_changed(places[split], wanted)  # where the store is new: it learns what it was made of
             held, clips_of = summary_of(FeatureStore.open(places[split]), {view.name for view in chosen.views})
             identity[split] = {"fingerprint": name, "clips": clips_of}
             present += held

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
+
 from extract.dataset.clip_index import SCHEMA, SPLITS, ClipIndex
 from extract.fingerprint import file_sha256
 from pipeline.experiment.progress_bars import follow_looks
@@ -59,7 +61,7 @@ def run_index(run: Run, task: Task) -> Result:
                      "`slt index --force` looks again when they are mended[/yellow]")  # fmt: skip
     listed = remarks_path(run.index)
     if remarks := summary(read_remarks(listed)):
-        parts.append(f"[yellow]{'; '.join(remarks)}: see {listed}[/yellow]")
+        parts.append(f"[yellow]{escape('; '.join(remarks))}: see {listed}[/yellow]")
     outputs = [run.index, *([listed] if listed.is_file() else [])]
     identity = {split: ClipIndex(run.index, split).digest() for split in SPLITS}
     return Result(outputs, identity, f"clips: {', '.join(parts)}", failed)

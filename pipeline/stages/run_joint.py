@@ -17,7 +17,7 @@ from pipeline.experiment.trained_encoder import require_as_trained
 from pipeline.experiment.training_logs import write_log
 from pipeline.stages.dev_scoring import dev_bleu4, dev_inputs
 from pipeline.stages.language_models import language_model_inputs, start_of_stage_2
-from pipeline.stages.learning_clips import pixel_inputs, readable
+from pipeline.stages.learning_clips import learnable, named, pixel_inputs
 from train.processes import process_rank
 from train.settings import JointSettings
 
@@ -67,6 +67,7 @@ def _check_start(run: Run) -> None:
 def run_joint(run: Run, task: Task) -> Result:
     """Pixels to ``joint/``, a translator with its encoder."""
     from extract.encoder.extractor import load_encoder
+    from train.data.left_out import LeftOut
     from train.loop.budget import all_passes, seconds_of
     from train.provenance import write_provenance
     from train.recipes.joint import train_joint
@@ -78,10 +79,12 @@ def run_joint(run: Run, task: Task) -> Result:
     language_model, tokenizer = start_of_stage_2(run)
     begin = load_encoder(run.folder / "encoder").requires_grad_(True) if settings.start == "stage1" else None
     pixels = run.pixels(training=True)
-    train, dev = (readable(run, split, bars, pixels) for split in ("train", "dev"))
+    train, dev = (learnable(run, split, bars, pixels, tokenizer) for split in ("train", "dev"))
+    left_out = LeftOut(task.checkpoints / "left_out.jsonl", len(train), experiment.extract)
     model, log = train_joint(
         pixels, train, dev, experiment.encoder, experiment.frames, settings, tokenizer, task.checkpoints,
         language_model=language_model, spent=_spent(run), bars=bars.bar, bleu4=dev_bleu4(run), begin=begin,
+        left_out=left_out,
         say=lambda line: bars.say(f"  {line}"),
     )  # fmt: skip
     if process_rank() > 0:
@@ -90,9 +93,11 @@ def run_joint(run: Run, task: Task) -> Result:
     with replacing(folder) as new:
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
-        write_provenance(new, stage="joint", inputs=task.inputs, clips=len(train))
+        write_provenance(new, stage="joint", inputs=task.inputs, clips=len(train), left_out=left_out.read())
         write_cards(run, new)
     write_log(run, "joint", log, task.checkpoints / "generation")
+    if found := left_out.read():
+        bars.say(f"  [yellow]{named(found)}[/yellow]")
     figures = {"clip_passes": all_passes(log), "seconds": seconds_of(log)}
     said = f"{model.num_parameters() / 1e6:.1f} M parameters, {figures['clip_passes']} clip passes, in {folder}"
     return Result([folder], file_sha256(folder / "provenance.json"), said, figures=figures)
@@ -117,14 +122,14 @@ def run_joint_test(run: Run, task: Task) -> Result:
     model = load_sign_translator(run.folder / "joint")
     tokenizer = load_tokenizer(run.folder / "joint", run.dataset.entry.language)
     with task.bars.bar("joint: encoding", "clips") as tick:
-        features, failed = encode_clips(model, pixels, clips, tick)
+        features, failed = encode_clips(model, pixels, clips, tick, run.experiment.extract.read_seconds)
     with task.bars.bar("joint", "clips") as tick:
         predictions = translate_clips(
             model, tokenizer, features, clips, at_once=run.experiment.train.stage2.translate_clips, on_clip=tick,
             **_translate_inputs(run),
         )  # fmt: skip
     path = write_predictions(run.folder / "predictions" / "joint.jsonl", predictions)
-    said = f"{len(clips)} clips" + (f", [yellow]{len(failed)} cannot be read[/yellow]" if failed else "")
+    said = f"{len(clips)} clips" + (f", [yellow]{named(failed)}[/yellow]" if failed else "")
     return Result([path], file_sha256(path), said, len(failed))
 
 

@@ -7,13 +7,16 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from extract.dataset.clip_index import Clip
-from extract.decoding.read_clip import Source, read_clip
-from extract.errors import SltError
+from extract.decoding.read_clip import Source
+from extract.decoding.read_or_failure import read_or_failure
+from extract.errors import ClipError, SltError
 from extract.settings import FrameSettings
 from train.data.drawn_dataset import DrawnDataset
 from train.data.frame_augmentation import draw_warp
+from train.data.left_out import LeftOut
 from train.data.targets import pad_labels
 from train.settings import WarpSettings
 
@@ -26,28 +29,42 @@ class ClipDataset(DrawnDataset):
         targets: target ids per clip.
         random: draw frames and crop anew in every epoch (training), or deterministically (evaluation).
         warp: augmentation besides; with ``random`` only.
+        left_out: counts clips that cannot be read, whose places the next readable ones take; None: such a clip is an
+            error.
     """
 
     def __init__(
         self, source: Source, clips: Sequence[Clip], targets: Sequence[Sequence[int]], frames: FrameSettings,
-        random: bool, seed: int = 0, warp: WarpSettings | None = None,
+        random: bool, seed: int = 0, warp: WarpSettings | None = None, left_out: LeftOut | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.source, self.clips, self.targets, self.frames = source, clips, targets, frames
         self.random, self.seed = random, seed
         self.warp = warp if random else None
+        self.left_out = left_out
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
+        error: SltError | None = None
+        for place in [*range(item, len(self)), *range(item)]:
+            try:
+                frames = self._read(place)
+            except SltError as wrong:  # with all clips alike
+                return {"error": wrong}
+            if not isinstance(frames, ClipError):
+                return {"frames": torch.from_numpy(frames), "labels": self.targets[place]}
+            error = frames if self.left_out is None else self.left_out.add(self.clips[place], frames)
+            if error is not None:
+                return {"error": error}
+        return {"error": frames}
+
+    def _read(self, item: int) -> NDArray[np.uint8] | ClipError:
         rng = np.random.default_rng([self.seed, self.epoch, item]) if self.random else None
         warp = draw_warp(self.warp, self.seed, self.epoch, item) if self.warp else None
-        try:
-            frames = read_clip(self.source, self.clips[item], self.frames, rng, warp=warp)
-        except SltError as error:
-            return {"error": error}
-        return {"frames": torch.from_numpy(frames), "labels": self.targets[item]}
+        seconds = self.left_out.settings.read_seconds if self.left_out is not None else None
+        return read_or_failure(self.source, self.clips[item], self.frames, rng, warp=warp, seconds=seconds)
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

@@ -25,9 +25,9 @@ def encode_targets(
         InputError: a sentence has no piece, or more than the limit with what follows them.
     """
     encoded: list[list[int]] = tokenizer(text_target=list(texts))["input_ids"]
-    for text, ids, known in zip(texts, encoded, tokenizer.batch_decode(encoded, skip_special_tokens=True), strict=True):
+    for text, ids, spoken in zip(texts, encoded, _spoken(tokenizer, encoded), strict=True):
         shown = repr(text if len(text) <= 60 else f"{text[:57]}...")
-        if not known.strip():
+        if not spoken:
             raise InputError(f"sentence {shown}", expected="at least one known piece", found="none",
                              remedy="Take it out of the annotations or of the text.")  # fmt: skip
         if limit is not None and len(ids) > limit:
@@ -35,6 +35,15 @@ def encode_targets(
                              found=f"{len(ids)}",
                              remedy="Split it, or use a model that has more positions.")  # fmt: skip
     return encoded
+
+
+def known(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[bool]:
+    """Whether each sentence has a piece that the tokenizer knows: of one without there is nothing to learn."""
+    return _spoken(tokenizer, tokenizer(text_target=list(texts))["input_ids"]) if texts else []
+
+
+def _spoken(tokenizer: PreTrainedTokenizerBase, encoded: Sequence[Sequence[int]]) -> list[bool]:
+    return [bool(text.strip()) for text in tokenizer.batch_decode(encoded, skip_special_tokens=True)]
 
 
 def spoken_pieces(tokenizer: PreTrainedTokenizerBase, targets: Sequence[Sequence[int]]) -> list[int]:

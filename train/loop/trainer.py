@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from extract.own_device import own_device
@@ -30,6 +29,7 @@ from train.loop.group_trainer import RateGroupTrainer
 from train.loop.memory_estimate import Memory, estimate
 from train.loop.run_plan import enough_memory, plan
 from train.loop.trainer_arguments import trainer_arguments
+from train.loop.whole_checkpoint import last_whole_checkpoint
 from train.models.translator import SignTranslator
 from train.processes import process_count, process_rank
 from train.settings import TrainingSettings
@@ -51,8 +51,8 @@ def fit(
     say: Callable[[str], None] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> list[dict[str, float]]:
-    """Train ``model`` in place; resumes from the last checkpoint in ``work`` when there is one, and only loads the
-    result when that one is the last.
+    """Train ``model`` in place; resumes from the last whole checkpoint in ``work`` when there is one, and only loads
+    the result when that one is the last.
 
     With ``settings.evaluate_every`` and ``dev``, the weights with the best dev BLEU-4 (greedy; of equals, those with
     the smaller dev loss) are kept, otherwise the last ones. Started by ``torchrun``, each process computes its share of
@@ -74,7 +74,7 @@ def fit(
         InputError: the device lacks the precision or the memory, a tracker is not installed, or there are fewer
             examples than processes.
     """
-    checkpoint = get_last_checkpoint(str(work)) if work.is_dir() else None
+    checkpoint = last_whole_checkpoint(work)
     if checkpoint:
         state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
         out_of_patience = settings.patience is not None and looks_since_best(state.log_history) >= settings.patience

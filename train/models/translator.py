@@ -38,6 +38,11 @@ class SignTranslator(PreTrainedModel):
     accepts_loss_kwargs = True
     """The trainer passes ``num_items_in_batch``, so that a step's loss does not depend on how it is batched."""
 
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Of the language model. The encoder has a way of its own (``frame_pass``): computed again as it is, its
+        BatchNorms would count each batch twice."""
+        self.language_model.activation_checkpointing_enable(*args, **kwargs)
+
     def __init__(
         self,
         config: SignTranslatorConfig,

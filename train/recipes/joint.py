@@ -13,6 +13,7 @@ from extract.dataset.clip_index import Clip
 from extract.decoding.read_clip import Source
 from extract.encoder.visual_encoder import VisualEncoder
 from extract.settings import EncoderSettings, FrameSettings
+from train.data.left_out import LeftOut
 from train.loop.budget import TRIAL_STEPS, require_amount, steps_for_clips, steps_for_seconds
 from train.loop.callbacks import Report
 from train.loop.dev_evaluation import Bleu4, bleu4_of_words
@@ -39,6 +40,7 @@ def train_joint(
     bleu4: Bleu4 = bleu4_of_words,
     begin: VisualEncoder | None = None,
     say: Callable[[str], None] | None = None,
+    left_out: LeftOut | None = None,
 ) -> tuple[SignTranslator, list[dict[str, float]]]:
     """Train all of it by one loss, with the options that stage 1 has.
 
@@ -62,6 +64,7 @@ def train_joint(
             source, clips, dev, encoder, frames, settings, tokenizer, work,
             language_model=model, bars=bars, bleu4=bleu4, name="joint training", rates=rates,
             begin=copy.deepcopy(begin), freeze_backbone=settings.freeze_backbone, say=say,
+            left_out=left_out,
         )  # fmt: skip
 
     if settings.steps is None and settings.epochs is None:

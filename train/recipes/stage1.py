@@ -18,6 +18,7 @@ from extract.encoder.encoder_config import VisualEncoderConfig
 from extract.encoder.visual_encoder import VisualEncoder
 from extract.settings import EncoderSettings, FrameSettings
 from train.data.clip_dataset import ClipDataset, collate_clips
+from train.data.left_out import LeftOut
 from train.data.targets import encode_targets, spoken_pieces
 from train.loop.budget import clip_passes
 from train.loop.callbacks import PlateauCallback, Report, WatchCallback
@@ -98,6 +99,7 @@ def train_stage1(
     begin: VisualEncoder | None = None,
     freeze_backbone: bool = False,
     say: Callable[[str], None] | None = None,
+    left_out: LeftOut | None = None,
 ) -> tuple[SignTranslator, list[dict[str, float]]]:
     """Train encoder, adapter and language model on frames: stage 1 when the language model is Light-T.
 
@@ -115,6 +117,7 @@ def train_stage1(
         begin: the encoder at its start; None: a new one.
         freeze_backbone: its weights and BatchNorm's statistics stay as they are.
         say: as of ``fit``, for the phase that follows the warm-up; and told while looks at dev show that nothing is seen.
+        left_out: counts clips that cannot be read; None: such a clip ends the training.
 
     Returns:
         The translator, in ``eval()``, with its encoder as ``.encoder``; and the training log.
@@ -126,7 +129,9 @@ def train_stage1(
     torch.manual_seed(settings.seed)
     limit = getattr(language_model.config, "max_position_embeddings", None)
     targets = encode_targets(tokenizer, [clip.text for clip in clips], limit)
-    train = ClipDataset(source, clips, targets, frames, random=True, seed=settings.seed, warp=settings.warp)
+    train = ClipDataset(
+        source, clips, targets, frames, random=True, seed=settings.seed, warp=settings.warp, left_out=left_out
+    )
     model = begin or VisualEncoder.from_settings(encoder, frames)
     _save_memory(model, settings)
     if freeze_backbone:
@@ -145,7 +150,7 @@ def train_stage1(
     learner = _learner(translator, spotter, settings, tokenizer)
     learner.label_smoothing = settings.label_smoothing
     dev_targets = encode_targets(tokenizer, [clip.text for clip in dev], limit)
-    watched = ClipDataset(source, dev, dev_targets, frames, random=False)
+    watched = ClipDataset(source, dev, dev_targets, frames, random=False, left_out=left_out)
     with bars(name, "steps") as report:
         learnt = fit(
             learner, settings, train, collate_clips, work / "generation", rates=rates,

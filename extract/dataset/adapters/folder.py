@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from extract.dataset.annotations import Ids, InsidePath, inside, read_text, seconds
+from extract.dataset.annotations import Ids, InsidePath, inside, read_text, require_once, seconds
 from extract.dataset.clip_index import SPLITS, Clip
 from extract.dataset.index_remarks import Remark
 from extract.errors import InputError, suggestion
 from extract.settings import Settings
+from extract.strict_json import strict_json
 
 _REMEDY = "Set options.file of the dataset to the name of the table below its root."
 
@@ -86,7 +86,7 @@ class Folder:
             yield Clip(
                 id=id, split=split, source=self._source(where, row, path), n_frames=0, fps=self.fps,
                 text=_field(where, row, names.text, path), language=self.language,
-                signer=_optional(row, names.signer), start=start, end=end,
+                signer=_word(where, row, names.signer, path), start=start, end=end,
             )  # fmt: skip
 
     @cached_property
@@ -138,6 +138,7 @@ def _rows(path: Path, options: FolderOptions) -> list[tuple[str, Mapping[str, An
             if header is None:
                 header = row
                 _require_columns(where, needed, header, path)
+                require_once(where, header, path)
             elif len(row) != len(header) and row:
                 raise InputError(where, expected=f"{len(header)} fields", found=f"{len(row)}",
                                  remedy=f"Mend the row in {path}.")  # fmt: skip
@@ -158,8 +159,8 @@ def _json_rows(path: Path, text: str, needed: list[str]) -> Iterator[tuple[str, 
             continue
         where = f"{path.name}, row {number}"
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+            row = strict_json(line)
+        except ValueError as error:
             raise InputError(where, expected="a JSON object", found=str(error),
                              remedy=f"Mend the row in {path}.") from error  # fmt: skip
         if not isinstance(row, dict):
@@ -177,11 +178,21 @@ def _require_columns(where: str, needed: list[str], found: list[str], path: Path
 
 
 def _field(where: str, row: Mapping[str, Any], name: str, path: Path) -> str:
-    value = _optional(row, name)
-    if value is None or isinstance(value, (dict, list, bool)):
+    """A word or sentence, which must be there."""
+    value = _word(where, row, name, path)
+    if value is None:
         raise InputError(where, expected=f"a value of {name!r}", found=repr(row.get(name))[:80],
                          remedy=f"Mend the row in {path}.")  # fmt: skip
-    return str(value)
+    return value
+
+
+def _word(where: str, row: Mapping[str, Any], name: str, path: Path) -> str | None:
+    """A text, or a whole number as people name clips and signers; None when it is absent or empty."""
+    value = _optional(row, name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):
+        raise InputError(where, expected=f"a text in {name!r}, in quotation marks", found=repr(value)[:80],
+                         remedy=f"Mend the row in {path}: pandas makes 3.0 of 3 where a value is absent.")  # fmt: skip
+    return None if value is None else str(value)
 
 
 def _optional(row: Mapping[str, Any], name: str) -> Any:
@@ -189,4 +200,4 @@ def _optional(row: Mapping[str, Any], name: str) -> Any:
     value = row.get(name)
     if isinstance(value, str):
         value = value.strip()
-    return None if value in (None, "") else value if not isinstance(value, (int, str)) else str(value)
+    return None if value in (None, "") else value

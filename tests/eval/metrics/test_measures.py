@@ -15,6 +15,7 @@ from sacrebleu.metrics import CHRF
 
 from eval.metrics.measures import Measures
 from eval.metrics.rouge_flavours import rouge_flavour
+from eval.metrics.scored_text import MOST_TOKENS
 from eval.metrics.wer import DELETE, INSERT, SUBSTITUTE, align, word_errors
 from eval.settings import ScoreSettings
 from extract.errors import InputError
@@ -230,3 +231,13 @@ def test_comet_is_asked_by_its_command(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("COMET_MODEL", "none")
     with pytest.raises(InputError, match="expected scores by none, found no such model"):
         measures.count(["a"], ["a"])
+
+
+@pytest.mark.parametrize("level", ["word", "char"])
+def test_what_is_no_sentence_is_refused_before_minutes_are_spent(level: str) -> None:
+    measures = Measures(ScoreSettings(level=level))
+    text = "a " * MOST_TOKENS
+    measures.count([text], ["a b"])
+    for pair in ((["x"], [text + "a"]), ([text + "a"], ["x"])):
+        with pytest.raises(InputError, match="at most 2000"):
+            measures.count(*pair)

@@ -83,7 +83,7 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
         ('{"id": "b", "hypothesis": "x", "reference": "y", "score": 1e999}', "found inf"),
         ('{"id": "b", "hypothesis": "x", "reference": "y", "score": 1' + "0" * 400 + "}", "a finite number"),
         ('{"id": "b", "hypothesis": "x", "reference": "y", "nframes": 1}', "Did you mean 'n_frames'"),
-        ('{"id": "b", "id": "c", "hypothesis": "x", "reference": "y"}', "a key stands twice"),
+        ('{"id": "b", "id": "c", "hypothesis": "x", "reference": "y"}', "the key 'id' stands twice"),
         ('{"id": "b", "hypothesis": "\\ud800", "reference": "y"}', "half a surrogate pair"),
         ('{"id": "a", "hypothesis": "x", "reference": "y"}', "'a' again, the first is number 1"),
         (b"\0\0\0\0", "NUL bytes"),

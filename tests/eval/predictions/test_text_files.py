@@ -136,7 +136,7 @@ GOOD["ours"] = b'{"id": "a", "hypothesis": "x", "reference": "x"}\n'
         ("jsonl", b'{"id": "b", "text": null}', "line 2: expected a text, found None"),
         ("jsonl", b'{"id": "b", "tekst": "x"}', "line 2: expected one of hypothesis, "),
         ("jsonl", b'{"id": "b", "id": "c", "text": "x"}', "'id' stands twice"),
-        ("jsonl", b'{"id": "b", "text": "\\ud800"}', "line 2: expected valid Unicode"),
+        ("jsonl", b'{"id": "b", "text": "\\ud800"}', "half a surrogate pair"),
         ("jsonl", b'{"id": "b", "text": "\\u0000"}', "line 2: expected a text, found a NUL character"),
         ("ours", b'{"id": "b", "hypothesis": "\\u0000", "reference": "x"}', "line 2: expected a text, found a NUL"),
         ("json", b'"b": }', "line 2: expected JSON"),
@@ -323,3 +323,19 @@ def test_own_references_are_one_per_clip() -> None:
         own_references([Text("a", "x", "hyp, line 1", "y"), Text("A", "x", "hyp, line 2", "y")])
     with pytest.raises(InputError, match="Name the references with --references"):
         own_references([Text("a", "x", "hyp, line 1")])
+
+
+def test_ids_with_spaces_are_ids_where_each_line_has_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "hyp.txt"
+    path.write_text("clip 1|a\nclip 2|b | c\n")
+    assert [(text.id, text.text) for text in read_texts(path, "hypothesis")] == [("clip 1", "a"), ("clip 2", "b | c")]
+    path.write_text("he said|a\nhe said|b\n")
+    assert [text.id for text in read_texts(path, "hypothesis")] == [None, None]
+
+
+def test_a_column_or_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text,Text\na,b,c\n")
+    (tmp_path / "a.jsonl").write_text('{"id": "a", "text": "b", "Text": "c"}\n')
+    for name in ("a.csv", "a.jsonl"):
+        with pytest.raises(InputError, match="found 'text' twice"):
+            read_texts(tmp_path / name, "hypothesis")

@@ -111,3 +111,16 @@ def test_score_sheet_shows_every_metric() -> None:
     assert [cell.text for cell in sheet.rows[0]] == [
         "stage 2", "45.27", "46.29", "35.33", "28.03", "23.09", "2.25", "40.10", "70.25", "44.00", "642",
     ]  # fmt: skip
+
+
+def test_names_are_names_in_every_form() -> None:
+    """Neither a formula in a spreadsheet, nor a second row, nor what a terminal obeys."""
+    names = ["=cmd()", "-2+3", "@SUM(A1)", "a\nb", "\x1b[2J"]
+    sheet = Sheet("s", "s", ("system", "score"), (tuple(cells(name, "+0.50 [-0.10, +1.20]") for name in names),))
+    rows = list(csv.reader(io.StringIO(export(sheet, "csv"))))[1:]
+    assert [row[0] for row in rows] == ["'=cmd()", "'-2+3", "'@SUM(A1)", "a b", "\\x1b[2J"]
+    assert {row[1] for row in rows} == {"+0.50 [-0.10, +1.20]"}
+    for form in ("latex", "markdown"):
+        text = export(sheet, form)
+        assert "\x1b" not in text
+        assert "a b" in text

@@ -126,7 +126,7 @@ def test_a_truncated_png_is_a_decode_failure_not_a_grey_picture(tmp_path: Path) 
 def test_a_png_that_is_not_one_is_a_decode_failure(tmp_path: Path) -> None:
     write_frames(tmp_path / "a", 4)
     (tmp_path / "a/images0001.png").write_bytes(b"text" + b"IEND\xaeB`\x82")
-    with pytest.raises(ClipError, match="not a readable image"):
+    with pytest.raises(ClipError, match="neither a png nor a jpg image"):
         read_clip(tmp_path, clip("a"), SMALL)
 
 

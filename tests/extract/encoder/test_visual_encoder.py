@@ -113,3 +113,17 @@ def test_paper_shapes() -> None:
         features, _ = model(torch.zeros(2, 3, 224, 224, dtype=torch.uint8), [2])
     assert features.shape == (2, 512)
     assert encoder(TemporalLayer(pool=2), TemporalLayer(pool=2)).output_length(29) == 8
+
+
+def test_a_batch_of_one_step_trains_with_the_running_statistics() -> None:
+    """It has no variance; torch's BatchNorm stops there."""
+    model = encoder().train()
+    backbone = torch.randn(1, model.backbone_width, requires_grad=True)
+    statistics = {name: value.clone() for name, value in model.temporal.named_buffers()}
+    features, steps = model.temporal(backbone, [1])
+    features.sum().backward()
+    assert (features.shape, steps) == ((1, 12), [1])
+    assert backbone.grad is not None
+    for name, value in model.temporal.named_buffers():
+        torch.testing.assert_close(value, statistics[name])
+    torch.testing.assert_close(features, model.eval().temporal(backbone, [1])[0])

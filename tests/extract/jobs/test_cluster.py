@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from distributed import Client
+from distributed.security import Security
 
 from extract.errors import InputError
 from extract.jobs.cluster import check_workers, job_script, local_cluster, open_cluster, plan_workers, visible_gpus
@@ -213,6 +214,17 @@ def test_one_worker_per_gpu_or_per_core():
     assert [env["CUDA_VISIBLE_DEVICES"] for env in plan_workers(["4", "7"], 8, workers=3)] == ["4", "7", "4"]
 
 
+def test_nobody_else_reaches_a_local_cluster():
+    """Any user of the machine sees its ports, and a scheduler runs what a client sends."""
+    with local_cluster(1) as client:
+        place = client.scheduler.address.partition("://")[2]
+        stranger = Security.temporary()
+        for address, security in ((f"tcp://{place}", None), (f"tls://{place}", stranger)):
+            with pytest.raises((OSError, TimeoutError)), Client(address, timeout=3, security=security) as other:
+                other.run_on_scheduler(os.getpid)
+        assert client.submit(os.getpid).result() != os.getpid()
+
+
 def test_each_local_worker_has_its_gpu(monkeypatch):
     monkeypatch.setattr("extract.jobs.cluster.visible_gpus", lambda: ["4", "7"])
     with local_cluster() as client:
@@ -265,6 +277,21 @@ def test_any_cluster_class_by_its_path(tmp_path):
             open_cluster(ExtractSettings(cluster=ClusterSettings(type=wrong))),
         ):
             pass
+
+
+def test_features_from_a_cluster_class_are_those_of_a_local_run(
+    test_clips, tiny_dataset, tiny_encoder, tmp_path, undisturbed
+):
+    """The whole job, with options that are a dict, on workers in processes of their own."""
+    options = {"n_workers": 0, "threads_per_worker": 1, "dashboard_address": None, "local_directory": str(tmp_path)}
+    chosen = ExtractSettings(cluster={"type": "distributed.LocalCluster", "jobs": 2, "options": options}, **EXACT)
+    with open_cluster(chosen) as client:
+        path = tmp_path / "test.zarr"
+        summary = extract_split(test_clips, len(test_clips), tiny_dataset.root, tiny_encoder, path, chosen, client)
+    assert (summary.extracted, summary.failed) == (len(test_clips), {})
+    store = FeatureStore.open(path)
+    for clip in test_clips:
+        np.testing.assert_array_equal(store[clip.id], undisturbed[clip.id], strict=True)
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,13 @@ from extract.dataset.clip_index import Clip, write_index
 from extract.decoding.read_clip import read_clip
 from extract.encoder.visual_encoder import VisualEncoder
 from extract.errors import ClipError, InputError
+from extract.jobs.blocks import Block
 from extract.jobs.cluster import local_cluster
 from extract.jobs.extract_job import extract_split
 from extract.jobs.job_account import FailureRateError
-from extract.jobs.pack_job import pack_split
+from extract.jobs.pack_job import pack_block, pack_split
 from extract.packs import packed_frames
-from extract.packs.frame_pack import FramePack
+from extract.packs.frame_pack import FramePack, pack_provenance
 from extract.packs.packed_frames import PackedFrames
 from extract.settings import EncoderSettings, ExtractSettings, FrameSettings, PackSettings, View
 from extract.store.feature_store import FeatureStore
@@ -489,3 +490,19 @@ def test_the_reader_of_the_documentation(packs: Path, root: Path, clips: list[Cl
     for clip in clips:
         shown = np.stack(names["frames"][clip.id])[..., ::-1].transpose(0, 3, 1, 2)
         np.testing.assert_array_equal(shown, read_clip(root, clip, every))
+
+
+@pytest.mark.parametrize("order", [(False, True), (True, False)])
+def test_a_job_that_fails_a_clip_takes_none_from_another(tmp_path: Path, order: tuple[bool, bool]) -> None:
+    """Two jobs plan the same block; the clip cannot be read by one of them."""
+    block = Block.of([write_folder(tmp_path / "root", f"c{number}", 2, number) for number in range(3)])
+    broken = tmp_path / "broken"
+    shutil.copytree(tmp_path / "root", broken)
+    shutil.rmtree(broken / "c1")
+    pack = FramePack.create(tmp_path / "pack", pack_provenance(FRAMES, PACK))
+    for fails in order:
+        pack_block(block, str(broken if fails else tmp_path / "root"), str(pack.folder), FRAMES, PACK)
+    again = FramePack.open(tmp_path / "pack")
+    assert again.verify() == []
+    assert again.lengths() == {"c0": 2, "c1": 2, "c2": 2}
+    assert again.failures() == {}

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.errors import InputError
-from extract.fingerprint import fingerprint
+from extract.fingerprint import canonical_json, digest, fingerprint
 from extract.store import inventory, json_records, upkeep
+from extract.store.compaction import compact
 from extract.store.feature_store import FeatureStore
 from extract.store.json_records import Failure
 
@@ -349,6 +350,71 @@ def test_a_damaged_commit_is_found_and_refused(store, harm):
     for read in (again.load, again.lengths, lambda: inventory.take(again), lambda: upkeep.gc(again)):
         with pytest.raises(InputError, match=r"commits/one\.json.*Restore it"):
             read()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"group": "../../victim"},
+        {"group": "/victim"},
+        {"group": "blocks/one-a/../../commits"},
+        {"group": "commits"},
+        {"block": "../one"},
+        {"block": ""},
+        {"lengths": [3, 2**40]},
+        {"lengths": [3, -1]},
+        {"lengths": ["3", 1]},
+        {"lengths": [3]},
+        {"clips": ["clip 0", 5]},
+        {"digests": ["x", "y"]},
+        {"timings": {"read": "long"}},
+        {"stored_bytes": None},
+    ],
+)
+def test_what_a_commit_says_is_checked_however_well_it_is_sealed(store, tmp_path, told):
+    (tmp_path / "victim").mkdir()
+    path = Path(store.location, "commits", "one.json")
+    record = {**json.loads(path.read_bytes()), **told}
+    del record["sha256"]
+    path.write_bytes(canonical_json({**record, "sha256": digest(record)}))
+    again = FeatureStore.open(store.location)
+    for use in (again.load, again.lengths, lambda: compact(again), lambda: upkeep.gc(again, 0)):
+        with pytest.raises(InputError, match=r"commits/one\.json"):
+            use()
+    assert (tmp_path / "victim").is_dir()
+    assert len(upkeep.verify(again)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda array: array.update(zarr_format=2), "no array of Zarr v3"),
+        (lambda array: array.update(data_type="object"), "an array of 'object'"),
+        (lambda array: array["codecs"][0].update(name="numcodecs.pickle"), "the codec 'numcodecs.pickle'"),
+        (lambda array: array["codecs"][0]["configuration"]["codecs"][1].update(name="blosc"), "the codec 'blosc'"),
+        (lambda array: array["codecs"][0]["configuration"].update(chunk_shape=[10**10, 8]), "chunks of"),
+        (lambda array: array["chunk_grid"]["configuration"].update(chunk_shape=[10**12, 8]), "chunks of"),
+        (lambda array: array["chunk_grid"]["configuration"].update(chunk_shape=["4", 8]), "chunks of"),
+        (lambda array: array.clear(), "no array"),
+    ],
+)
+def test_arrays_of_another_make_are_refused_before_they_are_read(store, change, says):
+    path = only(Path(store.location), "blocks/one-*/features/zarr.json")
+    array = json.loads(path.read_bytes())
+    change(array)
+    path.write_text(json.dumps(array))
+    with pytest.raises(InputError, match=f"features.*{says}"):
+        FeatureStore.open(store.location).load(["clip 0"])
+
+
+@pytest.mark.parametrize("width", [True, 0, 2**40, "8"])
+def test_a_width_that_cannot_be_is_refused(store, width):
+    path = Path(store.location, "zarr.json")
+    group = json.loads(path.read_bytes())
+    group["attributes"]["width"] = width
+    path.write_text(json.dumps(group))
+    with pytest.raises(InputError, match="attributes as they were written"):
+        FeatureStore.open(store.location)
 
 
 def test_a_damaged_failure_record_is_refused(store):

@@ -71,6 +71,8 @@ def test_killed_at_any_step_and_resumed_is_undisturbed(tmp_path: Path) -> None:
         time.sleep(0.3)
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
+        (parts / "checkpoint-99").mkdir()  # as of one that was killed while it wrote a later one
+        (parts / "checkpoint-99/model.safetensors").write_bytes(b"half")
     assert not (parts / "result.pt").exists()
     assert start(parts).wait() == 0
     logs = [json.loads((folder / "log.json").read_text()) for folder in (whole, parts)]

@@ -209,3 +209,17 @@ def test_a_killed_stage_1_ends_with_the_same_weights(
     whole, resumed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "parts"))
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_gradient_checkpointing_leaves_the_encoder_as_it_would_be(
+    tiny_dataset: Dataset, tiny_index: ClipIndex, tmp_path: Path
+) -> None:
+    """Weights and BatchNorm's running statistics, through the loop, which checkpoints by itself what it can."""
+    clips, frames = some(tiny_index, "train", 6), FrameSettings(resize=36, crop=32, keep_every=4)
+    plain, again = (
+        learn(tiny_dataset.root, clips, frames, tmp_path / str(on), steps=3, gradient_checkpointing=on).state_dict()
+        for on in (False, True)
+    )
+    for name, value in plain.items():
+        torch.testing.assert_close(again[name], value, atol=1e-4, rtol=1e-4, msg=name)
+    assert any("running_mean" in name for name in plain)

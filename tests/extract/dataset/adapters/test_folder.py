@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,47 @@ def test_no_path_leads_out_of_the_root(path: str) -> None:
     root = Path("/data/root")
     assert Path(*(root / found).parts[:3]) == root
     assert ".." not in Path(found).parts
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"text": float("nan")}, "NaN is not JSON"),
+        ({"signer": 3.0}, "a text in 'signer'"),
+        ({"signer": ["x"]}, "a text in 'signer'"),
+        ({"text": 12.5}, "a text in 'text'"),
+        ({"text": {"de": "x"}}, "a text in 'text'"),
+        ({"split": True}, "a text in 'split'"),
+        ({"text": "x \ud83c"}, "half a surrogate pair"),
+    ],
+)
+def test_a_row_of_json_is_read_strictly(root: Path, tmp_path: Path, row: dict[str, Any], says: str) -> None:
+    write(root / "clips.jsonl", [ROWS[0], {**ROWS[1], **row}, ROWS[2]])
+    with pytest.raises(InputError, match=rf"row 2: .*{says}"):
+        indexed(dataset(root, file="clips.jsonl"), tmp_path / "index.parquet")
+    assert not (tmp_path / "index.parquet").exists()
+
+
+def test_whole_numbers_name_clips_and_signers(root: Path, tmp_path: Path) -> None:
+    write(root / "clips.jsonl", [{**row, "id": number, "signer": 7} for number, row in enumerate(ROWS)])
+    found = indexed(dataset(root, file="clips.jsonl"), tmp_path / "index.parquet")
+    assert [(clip.id, clip.signer) for clip in found] == [("0", "7"), ("1", "7"), ("2", "7")]
+
+
+def test_a_column_that_stands_twice_is_refused(root: Path, tmp_path: Path) -> None:
+    (root / "clips.csv").write_text("id,path,text,split,text\na,frames/c,x,train,y\n")
+    with pytest.raises(InputError, match="every column once, found 'text' twice"):
+        indexed(dataset(root), tmp_path / "index.parquet")
+
+
+def test_names_that_are_not_utf8_and_odd_texts_are_listed(root: Path, tmp_path: Path) -> None:
+    """A folder of an old archive; a caption of music; one that was encoded twice."""
+    Path(os.fsdecode(os.fsencode(root / "frames") + b"/gr\xfcn")).mkdir()
+    (root / "frames/.hidden").mkdir()
+    texts = ["♪♪", "schÃ¶n", "schön"]
+    write(root / "clips.jsonl", [{**row, "text": text} for row, text in zip(ROWS, texts, strict=True)])
+    index = tmp_path / "index.parquet"
+    index_dataset(dataset(root, file="clips.jsonl"), index)
+    assert [(remark.kind, remark.id) for remark in read_remarks(remarks_path(index))] == [
+        ("clip_without_text", "frames/gr\\xfcn"), ("text_without_word", "a"), ("text_encoded_twice", "b"),
+    ]  # fmt: skip
