@@ -116,7 +116,7 @@ def train_stage1(
         rates: learning rates by the start of a parameter's name; others have ``settings.learning_rate``.
         begin: the encoder at its start; None: a new one.
         freeze_backbone: its weights and BatchNorm's statistics stay as they are.
-        say: as of ``fit``, for the phase that follows the warm-up; and told while looks at dev show that nothing is seen.
+        say: as of ``fit``, for the phase after the warm-up; told too while looks at dev show that it sees nothing.
         left_out: counts clips that cannot be read; None: such a clip ends the training.
 
     Returns:

@@ -30,8 +30,6 @@ TRAINING = {
     "batch_shapes",
     "resident",
     "dominance",
-    "batch_shapes",
-    "resident",
 }
 PACKING = {"block_frames", "workers", "max_failure_rate", "retry_failed"}
 JOBS = {*PACKING, "backend", "scheduler", "cluster", "wait_seconds", "decode_threads", "batch_frames"}
