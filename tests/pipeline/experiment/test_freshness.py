@@ -50,7 +50,7 @@ def test_each_field_says_by_itself_whether_it_decides() -> None:
         assert marked(model, Execution) == TRAINING, model
     assert marked(Stage2Settings, Execution) == {*TRAINING, "translate_clips", "translate_precision"}
     for model in (JointSettings, type(load_config("tiny").train.stage1)):
-        assert marked(model, Execution) == {*TRAINING, "frame_batch"}, model
+        assert marked(model, Execution) == {*TRAINING, "frame_batch", "watch_every"}, model
     files = {EncoderSettings: {"backbone_weights"}, LanguageModelSettings: {"text"}, DenoisingSettings: {"text"},
              Stage2Settings: {"trim_text"}}  # fmt: skip
     assert {model: marked(model, Contents) for model in files} == files
