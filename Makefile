@@ -46,7 +46,8 @@ test-newest:
 PYTHON_GPU ?= $(BIN)/python
 test-gpu:
 	$(PYTHON_GPU) -m pytest tests/train tests/eval/translation tests/extract/encoder tests/fla_slt \
-		tests/extract/jobs/test_extract_job.py tests/extract/jobs/test_views.py tests/test_benchmarks.py
+		tests/extract/jobs/test_extract_job.py tests/extract/jobs/test_extract_worker.py \
+		tests/extract/jobs/test_views.py tests/extract/packs/test_jpeg_frames.py tests/test_benchmarks.py
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

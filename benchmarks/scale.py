@@ -43,6 +43,8 @@ WORKERS = 16
 CLAIMED, FAILED_EVERY = 0.95, 1000
 MEASURED = ("plan", "resume", "info")
 KEEP_EVERY = FrameSettings().keep_every
+BLOCK_FRAMES = 2048
+"""Of workers without a GPU."""
 
 
 def draw_clips(count: int) -> Iterator[Clip]:
@@ -70,7 +72,7 @@ def write_claims(index: ClipIndex, path: Path, views: tuple[View, ...]) -> int:
     rng = np.random.default_rng(1)
     wanted = ((clip, views) for clip in index)
     blocks = 0
-    for block in plan_blocks(wanted, KEEP_EVERY, ExtractSettings().block_frames):
+    for block in plan_blocks(wanted, KEEP_EVERY, BLOCK_FRAMES):
         if rng.random() > CLAIMED:
             continue
         group = path / f"blocks/{block.id}-{blocks:012x}"
@@ -105,11 +107,12 @@ def plan(index: Path, store: Path, views: tuple[View, ...]) -> dict[str, Any]:
     from extract.jobs.extract_job import plan_split
     from extract.jobs.job_account import Tally
 
-    settings = ExtractSettings(views=views)
     clips = ClipIndex(index, "train")
-    tally = Tally(len(clips), settings.max_failure_rate, None)
+    tally = Tally(len(clips), ExtractSettings().max_failure_rate, None)
     blocks = wanted = 0
-    for block in plan_split(clips, FeatureStore.open(store), tally, settings, KEEP_EVERY, lambda: WORKERS):
+    for block in plan_split(
+        clips, FeatureStore.open(store), tally, views, (1, BLOCK_FRAMES), KEEP_EVERY, lambda: WORKERS
+    ):
         blocks += 1
         wanted += len(block.clips)
     summary = tally.finish()

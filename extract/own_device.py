@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 
-def own_device() -> torch.device:
-    """The accelerator that this machine has, else the CPU; of several, the one of this process's number among those
-    that ``torchrun`` started here. torch built for GPUs names one where there is none.
+def own_device(number: int | None = None) -> torch.device:
+    """The accelerator that this machine has, else the CPU; of several, the one of that number, from the first again
+    after the last, or of this process's number among those that ``torchrun`` started here. torch built for GPUs names
+    one where there is none.
 
     A GPU is made the current one, and computes attention without cuDNN, which makes a plan for each new shape of
     queries, keys and mask: batches of sentences bring new ones in every epoch, and steps took 0.245 s in the mean where
@@ -21,7 +22,8 @@ def own_device() -> torch.device:
     if device is None:
         return torch.device("cpu")
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        number = int(os.environ.get("LOCAL_RANK", "0")) if number is None else number
+        device = torch.device("cuda", number % torch.cuda.device_count())
         torch.cuda.set_device(device)
         torch.backends.cuda.enable_cudnn_sdp(False)
     return device

@@ -230,7 +230,7 @@ class ClusterSettings(Settings):
 
 
 class ExtractSettings(Settings):
-    """The Dask job and its store. ``features``, ``dtype`` and ``compute`` are part of the feature fingerprint."""
+    """The Dask job and its store. The fields down to ``jpeg_decoder`` are part of the feature fingerprint."""
 
     features: Level = "sign"
     """What is cached (table 8): ``frame``-wise features of the backbone, ``sign``-wise ones of the temporal module
@@ -239,13 +239,15 @@ class ExtractSettings(Settings):
     """Of the cached features."""
     compute: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the backbone computes in: half precision (autocast) is quicker on GPUs and moves features."""
+    jpeg_decoder: Literal["opencv", "nvimgcodec"] = "opencv"
+    """Of packs of JPEG: ``nvimgcodec`` (extra ``gpu``) decodes on the GPU, and is part of the feature fingerprint."""
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (View(),)
     """Of each train clip, the plain one first; dev and test have that one only. Stage 2 draws one per epoch [?]."""
     backend: Annotated[Literal["auto", "torch", "onnxruntime", "ncnn"], Execution] = "auto"
     """Computes the backbone on a CPU: ``auto`` is ncnn for ResNets, onnxruntime for others, where they are installed
     (extra ``fast``), else torch."""
     workers: Annotated[Annotated[int, Field(ge=1)] | None, Execution] = None
-    """Processes of the local cluster, one thread each; default: one per GPU, without GPUs one per core."""
+    """Processes of the local cluster; default: one per GPU, without GPUs one per core."""
     scheduler: Annotated[str | None, Execution] = None
     """Address of a running Dask scheduler, ``tcp://host:port``, whose workers do the job."""
     cluster: Annotated[ClusterSettings | None, Execution] = None
@@ -255,13 +257,16 @@ class ExtractSettings(Settings):
     and wherever else clips are read; null: any time."""
     wait_seconds: Annotated[float, Field(gt=0), Execution] = 300
     """How long to wait for a worker, at the start or when all have gone; longer than the queue where there is one."""
-    decode_threads: Annotated[Annotated[int, Field(ge=0)] | None, Execution] = None
+    decode_processes: Annotated[Annotated[int, Field(ge=0)] | None, Execution] = None
     """Of each worker, ahead of the encoder; 0 decodes in turn with it. Default: 0 on a CPU, whose core the encoder
-    fills, and beside a GPU that GPU's share of the cores. On a CPU, 1 hides the waiting of a slow network disk."""
-    batch_frames: Annotated[int, Field(ge=1), Execution] = 32
-    """Frames per forward pass of the backbone; frames of several clips share a batch."""
-    block_frames: Annotated[int, Field(ge=1), Execution] = 2048
-    """Most sampled frames per block, about: a block is one Dask task, one writer, one commit; a kill loses it."""
+    fills, and beside a GPU the machine's cores but one, divided among its workers. On a CPU, 1 hides the waiting of a
+    slow network disk."""
+    batch_frames: Annotated[Annotated[int, Field(ge=1)] | None, Execution] = None
+    """Frames per forward pass of the backbone; frames of several clips share a batch. Default: 32 on a CPU, 256 on a
+    GPU, which one with little memory may not have room for."""
+    block_frames: Annotated[Annotated[int, Field(ge=1)] | None, Execution] = None
+    """Most sampled frames per block, about: a block is one Dask task, one writer, one commit; a kill loses it.
+    Default: 2048, or where a worker has a GPU 16384, which takes it a second or two."""
     max_failure_rate: Annotated[float, Field(ge=0, le=1), Execution] = 0.05
     """Share of a split's clips that may fail before the job stops with an error; of stage 1 and the joint baseline too,
     where they meet clips that cannot be read."""

@@ -69,7 +69,7 @@ def read_clip(
     """
     side = settings.crop
     scaled = settings.model_copy(update={"resize": round(settings.resize * view.scale)})
-    top, left = _crop_corner(scaled.resize - side, view, rng)
+    top, left = crop_corner(scaled.resize - side, view, rng)
     read = functools.partial(read_squares, source) if isinstance(source, Path) else source.squares
     kept: list[Frame] = []
     for square in read(clip, scaled, rng, view.phase):
@@ -103,7 +103,7 @@ def _read_folder(
         yield resize(cut_rows(path, image, settings.crop_rows), settings.resize, settings.interpolation)
 
 
-def _crop_corner(slack: int, view: View, rng: np.random.Generator | None) -> Sequence[int]:
+def crop_corner(slack: int, view: View, rng: np.random.Generator | None) -> Sequence[int]:
     """Top and left of the crop in a frame that is ``slack`` pixels larger."""
     if rng is None:
         left, top = view.crop

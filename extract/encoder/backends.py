@@ -102,18 +102,19 @@ class TorchBackend:
         self.encoder = folded(encoder).to(memory_format=torch.channels_last)
         self.batch_frames, self.compute = batch_frames, getattr(torch, compute)
 
-    @torch.inference_mode()
     def __call__(self, batch: NDArray[np.uint8]) -> Tensor:
         frames = batch
         if len(batch) < self.batch_frames:
             padding = np.zeros((self.batch_frames - len(batch), *batch.shape[1:]), np.uint8)
             frames = np.concatenate([batch, padding])
-        device, pixels = self.encoder.device, torch.from_numpy(frames)
-        if device.type == "cuda":
-            pixels = pixels.pin_memory()  # so that the copy runs beside the computation
-        with torch.autocast(device.type, self.compute, enabled=self.compute != torch.float32):
-            features: Tensor = self.encoder.frame_features(pixels.to(device, non_blocking=True))
-        return features[: len(batch)].float()
+        return self.whole(torch.from_numpy(frames).to(self.encoder.device))[: len(batch)]
+
+    @torch.inference_mode()
+    def whole(self, pixels: Tensor) -> Tensor:
+        """A whole batch that lies on the encoder's device, whatever fills it up: (batch, backbone width) float32."""
+        with torch.autocast(pixels.device.type, self.compute, enabled=self.compute != torch.float32):
+            features: Tensor = self.encoder.frame_features(pixels)
+        return features.float()
 
 
 class OnnxBackend:

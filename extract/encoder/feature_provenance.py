@@ -49,7 +49,7 @@ def feature_provenance(
     dtype: str,
     level: Level = "sign",
     compute: str = "float32",
-    jpeg_quality: int | None = None,
+    pack: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that decides the features of a view of a clip, as plain JSON values.
 
@@ -58,7 +58,7 @@ def feature_provenance(
         level: what of it is cached.
         compute: what the backbone computes in; another dtype than float32 is autocast.
         dtype: of the stored features, ``float16`` or ``float32``.
-        jpeg_quality: of the pack that the frames come from; None: their own pixels, from a lossless pack or not.
+        pack: as ``jpeg_pack``; None: the frames' own pixels, from a lossless pack or not.
     """
     config = encoder.config
     frames = config.frame_settings
@@ -80,7 +80,7 @@ def feature_provenance(
     }
     if config.pooling != "pooler":
         provenance["pooling"] = config.pooling
-    if jpeg_quality is not None:
-        provenance["pack"] = {"codec": "jpeg", "quality": jpeg_quality}
+    if pack is not None:
+        provenance["pack"] = dict(pack)
     plain: dict[str, Any] = json.loads(canonical_json(provenance))
     return plain

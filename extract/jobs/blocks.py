@@ -41,6 +41,7 @@ def plan_blocks(
     keep_every: int,
     block_frames: int,
     fair_share: Callable[[float], float] | None = None,
+    least: int = 1,
 ) -> Iterator[Block]:
     """Pack clips into blocks, lazily and in order.
 
@@ -49,6 +50,7 @@ def plan_blocks(
         keep_every: the sampling: one frame of so many is kept.
         block_frames: sampled frames per block over all views, about: a block ends with the clip that reaches it, or
             where the next clip lacks other views.
+        least: frames that a share has at least, for fewer are not worth a batch.
         fair_share: given the mean frames of a clip so far, the frames that one block may have so that all workers
             stay busy to the end; asked before each block. A block is never larger than ``block_frames``.
     """
@@ -60,7 +62,7 @@ def plan_blocks(
         if fair_share is None:
             return block_frames
         mean = planned / seen if seen else _TYPICAL_FRAMES / keep_every
-        return min(block_frames, max(_LEAST_FRAMES, fair_share(mean)))
+        return min(block_frames, max(_LEAST_FRAMES, least, fair_share(mean)))
 
     most = limit()
     for clip, lacking in wanted:

@@ -26,7 +26,7 @@ from extract.store.json_records import Failure
 ALONE = 10.0
 """Seconds that this process looks by itself before it starts a cluster."""
 _THREADS = 16
-"""The work is waiting for the file system, and decoding runs without Python's lock."""
+"""The work is waiting for the file system. Where it is decoding, processes take over after ``ALONE`` seconds."""
 _TOGETHER = 16
 """Sources that a worker looks at in one task: a second or two of frame folders."""
 
@@ -162,7 +162,7 @@ def _on_cluster(
     # A block of the job is a block of clips: each source stands for those that are cut from it.
     blocks = (Block.of(map(_whole, rest[at : at + _TOGETHER])) for at in range(0, len(rest), _TOGETHER))
 
-    with open_cluster(cluster, say) as client:
+    with open_cluster(cluster, say, computing=False) as client:
 
         def submit(block: Block) -> Task:
             sources = [clip.source for clip in block.clips]

@@ -23,6 +23,7 @@ from distributed.security import Security
 
 from extract.decoding.decoder_versions import decoder_versions
 from extract.errors import InputError
+from extract.jobs.worker_plan import Machine
 from extract.settings import ClusterSettings, ExtractSettings
 
 _SCHEDULER = {
@@ -45,19 +46,22 @@ _DECIDING = ("torch", "transformers", "numpy", "zarr")
 
 
 @contextlib.contextmanager
-def open_cluster(settings: ExtractSettings, say: Callable[[str], None] = lambda line: None) -> Iterator[Client]:
+def open_cluster(
+    settings: ExtractSettings, say: Callable[[str], None] = lambda line: None, computing: bool = True
+) -> Iterator[Client]:
     """A client of the cluster that the settings name, with at least one worker.
 
     What was started is stopped in the end; a cluster that was running before goes on.
 
     Args:
         say: called with what a person should know, a line each.
+        computing: whether it is work for GPUs, where there are any; the rest is work for every core.
 
     Raises:
         InputError: no scheduler there, no worker in ``settings.wait_seconds``, or no such cluster class.
     """
     if settings.scheduler is None and settings.cluster is None:
-        with local_cluster(settings.workers) as client:
+        with local_cluster(settings.workers, visible_gpus() if computing else []) as client:
             yield client
         return
     with dask.config.set(_SCHEDULER), contextlib.ExitStack() as stack:
@@ -74,18 +78,23 @@ def open_cluster(settings: ExtractSettings, say: Callable[[str], None] = lambda 
 
 
 @contextlib.contextmanager
-def local_cluster(workers: int | None = None) -> Iterator[Client]:
-    """A client of a cluster on this machine: processes of one thread each, by default one per GPU or else per core.
+def local_cluster(workers: int | None = None, gpus: Sequence[str] | None = None) -> Iterator[Client]:
+    """A client of a cluster on this machine: by default a process per GPU or else per core.
 
     They speak TLS with a certificate that nobody else has: who can reach a scheduler can run code as its user, and any
-    user of this machine reaches its loopback.
+    user of this machine reaches its loopback. On a CPU each has one thread; beside a GPU two, so that a block is decoded
+    while the one before is written.
+
+    Args:
+        gpus: as ``visible_gpus``, which is the default.
     """
+    gpus = visible_gpus() if gpus is None else gpus
     with tempfile.TemporaryDirectory(prefix="slt-dask-") as folder, dask.config.set({**_SCHEDULER, **_LOCAL}):
         security = Security.temporary()
         place = {"host": "127.0.0.1", "protocol": "tls", "security": security}
         options = {
             **place,
-            "nthreads": 1,
+            "nthreads": 2 if gpus else 1,
             "memory_limit": 0,  # no limit: Dask would restart workers for the memory of torch
             "local_directory": folder,
             "dashboard": False,
@@ -93,7 +102,7 @@ def local_cluster(workers: int | None = None) -> Iterator[Client]:
         }
         specification = {
             number: {"cls": Nanny, "options": {**options, "env": environment}}
-            for number, environment in enumerate(plan_workers(visible_gpus(), CPU_COUNT, workers))
+            for number, environment in enumerate(plan_workers(gpus, CPU_COUNT, workers))
         }
         # Any free port for the dashboard: two jobs may share a machine.
         scheduler = {"cls": Scheduler, "options": {**place, "port": 0, "dashboard": True,
@@ -131,17 +140,21 @@ def job_script(settings: ClusterSettings) -> str:
         return script
 
 
-def check_workers(client: Client, source: str, encoder_dir: str, store: str, fingerprint: str) -> None:
+def check_workers(client: Client, source: str, encoder_dir: str, store: str, fingerprint: str) -> list[Machine]:
     """Whether each worker sees what the extraction needs, and computes with the same versions as this process.
 
     Args:
         source: the dataset's root, or the folder of its packs.
+
+    Returns:
+        Where they run.
 
     Raises:
         InputError: names a worker and what it lacks.
     """
     needs = {f"the dataset's root {source}": source, f"the encoder {encoder_dir}": f"{encoder_dir}/config.json"}
     _check(client, needs, _store_fingerprint, f"the store {store}", store, fingerprint)
+    return list(client.run(Machine.here).values())
 
 
 def check_packers(client: Client, root: str, pack: str, fingerprint: str) -> None:

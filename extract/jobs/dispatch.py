@@ -24,7 +24,7 @@ _BLOCKS_EACH = 4
 def share_out(
     wanted: Iterable[tuple[Clip, tuple[View, ...]]],
     keep_every: int,
-    block_frames: int,
+    sizes: tuple[int, int],
     tally: Tally,
     workers: Callable[[], int],
 ) -> Iterator[Block]:
@@ -32,14 +32,21 @@ def share_out(
 
     Args:
         wanted: what the tally handed out, for it knows how many clips are left.
-        workers: how many there are now.
+        sizes: least and most frames of a block.
+        workers: blocks that are done at a time now.
     """
 
     def fair_share(frames: float) -> float:
         # Large blocks first, small ones at the end, so that no worker is alone with a large one when all else is done.
         return (tally.summary.clips - tally.seen) * frames / (_BLOCKS_EACH * max(1, workers()))
 
-    return plan_blocks(wanted, keep_every, block_frames, fair_share)
+    return plan_blocks(wanted, keep_every, sizes[1], fair_share, sizes[0])
+
+
+def places(client: Client) -> int:
+    """Blocks that are done at a time: one by each worker, and two where it has threads for them: then one of them is
+    decoded while the other one is computed and written."""
+    return sum(min(threads, 2) for threads in client.ncores().values())
 
 
 @contextlib.contextmanager
@@ -66,7 +73,7 @@ def run_blocks(
     tally: Tally,
     patience: float,
 ) -> None:
-    """Do all blocks of a split, about two per worker in flight.
+    """Do all blocks of a split, about two in flight for each that is done at a time.
 
     Args:
         submit: starts the task of a block; its result is a ``Record``.
@@ -84,15 +91,17 @@ def run_blocks(
 def _together(
     blocks: Iterator[Block], submit: Callable[[Block], Future], client: Client, tally: Tally, patience: float
 ) -> list[Block]:
-    """Keep about two blocks per worker in flight; returns the blocks of one clip whose workers died."""
+    """Keep about two blocks per place in flight; returns the blocks of one clip whose workers died."""
     suspects: list[Block] = []
     divided: deque[Block] = deque()
     running: dict[Future, Block] = {}
     try:
         while True:
-            window = max(2, 2 * len(client.ncores()))  # workers come and go on a cluster
+            window = max(2, 2 * places(client))  # workers come and go on a cluster
             while len(running) < window and (block := divided.popleft() if divided else next(blocks, None)):
                 running[submit(block)] = block
+            if len(running) < window // 2:
+                tally.note_idle()
             if not running:
                 return suspects
             for future in _wait(list(running), client, patience):

@@ -9,15 +9,17 @@ from pathlib import Path
 from distributed import Client, Future
 
 from extract.dataset.clip_index import Clip
+from extract.decoding.decoder_versions import jpeg_pack
 from extract.decoding.read_clip import FrameSource
 from extract.encoder.extractor import cached_width, load_encoder
 from extract.encoder.feature_provenance import feature_provenance
 from extract.jobs.blocks import Block
 from extract.jobs.cluster import check_workers
-from extract.jobs.dispatch import reaching, run_blocks, share_out
+from extract.jobs.dispatch import places, reaching, run_blocks, share_out
 from extract.jobs.extract_worker import extract_block
 from extract.jobs.job_account import Progress, Summary, Tally
-from extract.settings import ExtractSettings
+from extract.jobs.worker_plan import block_frames, crew_of, told
+from extract.settings import ExtractSettings, View
 from extract.store.compaction import compact
 from extract.store.feature_store import FeatureStore
 from extract.store.inventory import done
@@ -33,6 +35,7 @@ def extract_split(
     settings: ExtractSettings,
     client: Client,
     on_progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Summary:
     """Extract the clips of a split that the store does not have yet.
 
@@ -44,6 +47,7 @@ def extract_split(
         source: the dataset's root, or packs of its frames, as the workers see them. So are the encoder's directory
             and the store.
         on_progress: called after each block.
+        say: called with what was chosen for the workers, a line for those that are alike.
 
     Raises:
         InputError: the encoder cannot be loaded, the store holds features that were made differently, a worker
@@ -53,7 +57,8 @@ def extract_split(
     encoder = load_encoder(encoder_dir, settings.features)
     place = _absolute(source) if isinstance(source, str | os.PathLike) else source
     quality = None if isinstance(place, str) else place.quality
-    provenance = feature_provenance(encoder, settings.dtype, settings.features, settings.compute, quality)
+    pack = jpeg_pack(quality, settings.jpeg_decoder)
+    provenance = feature_provenance(encoder, settings.dtype, settings.features, settings.compute, pack)
     width = cached_width(encoder, settings.features)
     store = FeatureStore.create(_absolute(store_path), provenance, width, settings.dtype)
     if settings.retry_failed:
@@ -62,10 +67,15 @@ def extract_split(
     directory = _absolute(encoder_dir)
     # A worker has no use for where the work goes, and keeps its encoder by its settings: a dict has no hash.
     theirs = settings.model_copy(update={"cluster": None, "scheduler": None})
-    arguments = (place, directory, store.location, store.fingerprint, theirs)
     tally = Tally(total, settings.max_failure_rate, on_progress)
+    with reaching(client):
+        machines = check_workers(client, str(place), directory, store.location, store.fingerprint)
+    for line in told(settings, machines):
+        say(line)
+    arguments = (place, directory, store.location, store.fingerprint, theirs, crew_of(machines))
     keep_every = encoder.config.frame_settings.keep_every
-    blocks = plan_split(clips, store, tally, settings, keep_every, lambda: len(client.ncores()))
+    sizes = block_frames(settings, machines)
+    blocks = plan_split(clips, store, tally, settings.views, sizes, keep_every, lambda: places(client))
 
     def submit(block: Block) -> Future:
         # Not pure: the same block may have been extracted before, into another store.
@@ -75,7 +85,6 @@ def extract_split(
         store.write_block(block.id, [], {id: failure})
 
     with reaching(client):
-        check_workers(client, str(place), directory, store.location, store.fingerprint)
         run_blocks(blocks, submit, record_failure, client, tally, settings.wait_seconds)
     compact(store)
     return tally.finish()
@@ -85,7 +94,8 @@ def plan_split(
     clips: Iterable[Clip],
     store: FeatureStore,
     tally: Tally,
-    settings: ExtractSettings,
+    views: tuple[View, ...],
+    sizes: tuple[int, int],
     keep_every: int,
     workers: Callable[[], int],
 ) -> Iterator[Block]:
@@ -93,11 +103,12 @@ def plan_split(
 
     Args:
         tally: counts the clips that need nothing.
+        sizes: least and most frames of a block.
         keep_every: the sampling: one frame of so many is kept.
-        workers: how many there are now.
+        workers: blocks that are done at a time now.
     """
-    wanted = tally.count_done(clips, settings.views, done(store, {view.name for view in settings.views}))
-    return share_out(wanted, keep_every, settings.block_frames, tally, workers)
+    wanted = tally.count_done(clips, views, done(store, {view.name for view in views}))
+    return share_out(wanted, keep_every, sizes, tally, workers)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

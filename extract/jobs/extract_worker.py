@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import os
 import platform
+import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from extract.dataset.clip_index import Clip
-from extract.decoding.decoder_versions import decoder_versions
-from extract.decoding.frame_folders import READING
+from extract.decoding.clip_decoder import ClipDecoder, Decoded
+from extract.decoding.decode_pool import DecodePool, shared_pool
+from extract.decoding.decoder_versions import decoder_versions, jpeg_pack
 from extract.decoding.read_ahead import read_ahead
-from extract.decoding.read_clip import FrameSource, Source
-from extract.decoding.read_or_failure import read_or_failure
+from extract.decoding.read_clip import FrameSource
+from extract.encoder.encoder_device import encoder_device
 from extract.encoder.extractor import Extractor, load_encoder
 from extract.encoder.feature_provenance import feature_provenance
-from extract.errors import FAILURE_KINDS, ClipError, InputError
+from extract.encoder.frame_batches import FrameBatches
+from extract.errors import ClipError, InputError
 from extract.fingerprint import fingerprint
 from extract.jobs.blocks import Block
-from extract.settings import ExtractSettings, FrameSettings, View
+from extract.jobs.worker_plan import Crew, Machine, WorkerPlan
+from extract.packs.jpeg_frames import JpegFrames
+from extract.packs.packed_frames import PackedFrames
+from extract.settings import ExtractSettings
 from extract.store.feature_store import FeatureStore
 from extract.store.json_records import Failure
 
-# Clips that are decoded while the encoder is busy, besides one per thread. More would only cost memory: a clip of
-# 8 s is 8 MB.
-_AHEAD = 2
 _ANNOUNCED = 8
 """Clips whose files the system fetches meanwhile."""
+_LOADING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,15 +55,18 @@ class BlockRecord:
     frames: int
     """Sampled frames."""
     seconds: dict[str, float]
-    """By step: read (of frame folders; video decoders read by themselves), decode, forward, write. With decoding
-    threads, the first two run beside the forward pass."""
+    """Of the worker's time by step: read (of frame folders; video decoders read by themselves) and decode, or, where
+    processes do both, starved: waiting for them; then forward and write."""
 
 
 @functools.lru_cache(maxsize=1)
-def _extractor(directory: str, expected: str, settings: ExtractSettings, quality: int | None) -> Extractor:
+def _loaded(
+    directory: str, expected: str, settings: ExtractSettings, quality: int | None, device: torch.device
+) -> Extractor:
     """Made once per worker process, and compared with the job's fingerprint before it computes anything."""
     encoder = load_encoder(directory, settings.features)
-    found = fingerprint(feature_provenance(encoder, settings.dtype, settings.features, settings.compute, quality))
+    pack = jpeg_pack(quality, settings.jpeg_decoder)
+    found = fingerprint(feature_provenance(encoder, settings.dtype, settings.features, settings.compute, pack))
     if found != expected:
         raise InputError(
             f"{directory} on {platform.node()}",
@@ -71,7 +74,12 @@ def _extractor(directory: str, expected: str, settings: ExtractSettings, quality
             found=f"{found[:12]} ({decoder_versions(encoder.config.frame_settings.decoder)})",
             remedy="Give every worker the same encoder directory and the same versions of the decoder.",
         )  # fmt: skip
-    return Extractor(encoder, settings)
+    return Extractor(encoder, settings, device)
+
+
+def _extractor(*what: Any) -> Extractor:
+    with _LOADING:  # two blocks may begin together
+        return _loaded(*what)
 
 
 def extract_block(
@@ -81,12 +89,14 @@ def extract_block(
     store_path: str,
     expected: str,
     settings: ExtractSettings,
+    crew: Crew | None = None,
 ) -> BlockRecord:
     """Extract the clips of a block and commit them.
 
     Args:
         source: the dataset's root, which the clips' sources are relative to, or packs of its frames.
         expected: the fingerprint that encoder and store must have.
+        crew: the job's workers, who share the machines; default: this one is alone.
 
     Raises:
         InputError: the encoder or the store has another fingerprint.
@@ -97,53 +107,51 @@ def extract_block(
     if not Path(str(source)).is_dir():  # on a worker that joined late, all its clips would be recorded as missing
         raise InputError(f"{source} on {platform.node()}", expected="the dataset's root, or packs of its frames",
                          found="no such folder", remedy="Workers need it at the same path.")  # fmt: skip
-    quality = None if isinstance(source, str) else source.quality
-    extractor = _extractor(encoder_dir, expected, settings, quality)
-    store = FeatureStore.open(store_path)
-    store.require(expected)
-
-    threads = _decode_threads(extractor) if settings.decode_threads is None else settings.decode_threads
-    pixels = Path(source) if isinstance(source, str) else source
-    decoder = _Decoder(pixels, extractor.encoder.config.frame_settings, block.views, threads, settings.read_seconds)
-    read_before = READING.seconds
-    forward = 0.0
-    hidden: list[Tensor] = []
-    for batch in _batches(decoder.read(block.clips), settings.batch_frames):
-        began = time.perf_counter()
-        hidden.append(extractor.frame_features(batch))
-        forward += time.perf_counter() - began
+    plan = WorkerPlan.of(settings, Machine.here(), crew or {})
+    pixels, quality = (Path(source), None) if isinstance(source, str) else (source, source.quality)
+    device = encoder_device(plan.number)  # of this thread, too
+    with contextlib.ExitStack() as stack:
+        # The processes start while the encoder is loaded.
+        pool = stack.enter_context(shared_pool(plan.processes)) if plan.processes else None
+        extractor = _extractor(encoder_dir, expected, settings, quality, device)
+        store = FeatureStore.open(store_path)
+        store.require(expected)
+        frames = extractor.encoder.config.frame_settings
+        decoder: ClipDecoder | JpegFrames = ClipDecoder(pixels, frames, block.views, settings.read_seconds)
+        if settings.jpeg_decoder == "nvimgcodec" and isinstance(pixels, PackedFrames):
+            decoder = JpegFrames(pixels, frames, block.views, device)
+        fed = _feed(block, decoder, extractor, pool)
 
     began = time.perf_counter()
+    failures = fed.failures
     entries: list[tuple[str, str, NDArray[np.floating]]] = []
-    failures = dict(decoder.failures)
-    lengths = [entry.frames for entry in decoder.entries]
-    for entry, frames in zip(decoder.entries, torch.split(torch.cat(hidden), lengths) if hidden else (), strict=True):
-        features = extractor.cached(frames)
-        entries.append((entry.id, entry.view, features))
+    for (id, view, _), features in zip(fed.entries, fed.features(), strict=True):
+        entries.append((id, view, features))
         wrong = int((~np.isfinite(features)).sum())
         if wrong:
             detail = f"{wrong} of {features.size} values are not finite in {settings.dtype}"
-            failures[entry.id] = Failure("nonfinite", detail)
+            failures[id] = Failure("nonfinite", detail)
     # All views of a clip or none: stage 2 draws among them.
     entries = [entry for entry in entries if entry[0] not in failures]
-    forward += time.perf_counter() - began
+    forward = fed.forward + time.perf_counter() - began
 
     began = time.perf_counter()
-    read = READING.seconds - read_before
-    decode = decoder.seconds - read
-    timings = {"read": read, "decode": decode, "forward": forward}
+    # Of the worker's own time; what other processes did meanwhile is for the record.
+    spent = {"starved": fed.starved} if pool else {"read": fed.read, "decode": fed.decode}
+    spent["forward"] = forward
     clips = [(id, features) for id, _, features in entries]
     views = [view for _, view, _ in entries]
     # Named by what it holds: were the whole block's name taken, a job whose disk fails now could replace a commit of
     # more clips that another job made of the same block.
     held = Block.of((clip for clip in block.clips if clip.id not in failures), block.views)
+    timings = {"read": fed.read, "decode": fed.decode, **spent}
     store.write_block(held.id, clips, failures, timings, extractor.versions(), views)
     return BlockRecord(
         block=block.id,
         clips=len({id for id, _ in clips}),
         failed={id: failure.kind for id, failure in failures.items()},
-        frames=sum(lengths),
-        seconds={**timings, "write": time.perf_counter() - began},
+        frames=sum(entry.frames for entry in fed.entries),
+        seconds={**spent, "write": time.perf_counter() - began},
     )
 
 
@@ -154,94 +162,59 @@ class _Entry(NamedTuple):
     """Sampled ones."""
 
 
-_Decoded: TypeAlias = tuple[list[NDArray[np.uint8]] | Failure, float]
-"""The frames of each view, or why there are none; and the seconds that it took."""
+@dataclasses.dataclass(slots=True)
+class _Fed:
+    """A block whose frames have all been handed to the encoder."""
+
+    entries: list[_Entry] = dataclasses.field(default_factory=list)
+    """The views of each readable clip, in the order in which they were read."""
+    failures: dict[str, Failure] = dataclasses.field(default_factory=dict)
+    features: Callable[[], list[NDArray[np.floating]]] = list
+    """Waits for what is cached of each entry."""
+    read: float = 0.0
+    """Seconds, summed over the processes that decode, as the next."""
+    decode: float = 0.0
+    starved: float = 0.0
+    """Seconds of waiting for frames."""
+    forward: float = 0.0
 
 
-class _Decoder:
-    """Decodes clips, in turn with the encoder or in threads a few ahead of it, and keeps account of them.
-
-    Threads, not processes: OpenCV and PyAV decode without Python's lock, and nothing has to be copied.
-    """
-
-    def __init__(
-        self, source: Source, frames: FrameSettings, views: Sequence[View], threads: int, read_seconds: float | None
-    ) -> None:
-        self.source, self.frames, self.views, self.threads = source, frames, views, threads
-        self.read_seconds = read_seconds
-        self.entries: list[_Entry] = []
-        """The views of each readable clip, in the order in which they were read."""
-        self.failures: dict[str, Failure] = {}
-        self.seconds = 0.0
-
-    def read(self, clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8]]:
-        """The frames of each view of each readable clip, (T, 3, crop, crop), in order."""
-        announced = self._announced(clips)
-        for clip, (decoded, seconds) in self._ahead(announced) if self.threads else self._in_turn(announced):
-            self.seconds += seconds
-            if isinstance(decoded, Failure):
-                self.failures[clip.id] = decoded
-            else:
-                named = zip(self.views, decoded, strict=True)
-                self.entries += [_Entry(clip.id, view.name, len(frames)) for view, frames in named]
-                yield from decoded
-
-    def _announced(self, clips: Sequence[Clip]) -> Iterator[Clip]:
-        """The clips, while the system is told which files the next ones need."""
-        phases = {view.phase for view in self.views}
-        for number, clip in enumerate(clips):
-            if isinstance(self.source, Path):
-                for later in clips[number + _ANNOUNCED if number else 1 : number + _ANNOUNCED + 1]:
-                    read_ahead(self.source, later, self.frames.keep_every, phases)
-            yield clip
-
-    def _in_turn(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, _Decoded]]:
-        for clip in clips:
-            yield clip, self._decode(clip)
-
-    def _ahead(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, _Decoded]]:
-        remaining = iter(clips)
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
-            first = islice(remaining, self.threads + _AHEAD)
-            queue = deque((clip, pool.submit(self._decode, clip)) for clip in first)
-            while queue:
-                clip, future = queue.popleft()
-                decoded = future.result()
-                queue.extend((later, pool.submit(self._decode, later)) for later in islice(remaining, 1))
-                yield clip, decoded
-
-    def _decode(self, clip: Clip) -> _Decoded:
-        if clip.problem is not None:  # found while indexing; a look at the pixels would only find it again
-            kind, _, detail = clip.problem.partition(": ")
-            return (Failure(kind, detail) if kind in FAILURE_KINDS else Failure("decode", clip.problem)), 0.0
+def _feed(block: Block, decoder: ClipDecoder | JpegFrames, extractor: Extractor, pool: DecodePool | None) -> _Fed:
+    fed = _Fed()
+    with (
+        pool.decoding(decoder, block.clips)
+        if pool and isinstance(decoder, ClipDecoder)
+        else _in_turn(decoder, block.clips) as clips
+    ):
         began = time.perf_counter()
-        found: list[NDArray[np.uint8]] = []
-        for view in self.views:
-            frames = read_or_failure(self.source, clip, self.frames, view=view, seconds=self.read_seconds)
-            if isinstance(frames, ClipError):
-                return Failure(frames.kind, frames.detail), time.perf_counter() - began
-            found.append(frames)
-        return found, time.perf_counter() - began
+        batches = FrameBatches(extractor)
+        for clip in block.clips:
+            asked = time.perf_counter()
+            decoded = next(clips)
+            fed.starved += time.perf_counter() - asked
+            fed.read, fed.decode = fed.read + decoded.read, fed.decode + decoded.decode
+            if isinstance(decoded.found, ClipError):
+                fed.failures[clip.id] = Failure(decoded.found.kind, decoded.found.detail)
+                continue
+            for view, frames in zip(block.views, decoded.found, strict=True):
+                fed.entries.append(_Entry(clip.id, view.name, len(frames)))
+                batches.add(frames)
+        if (hidden := batches.finish()) is not None:
+            fed.features = extractor.block(hidden, [entry.frames for entry in fed.entries])
+        fed.forward = time.perf_counter() - began - fed.starved
+    return fed
 
 
-def _decode_threads(extractor: Extractor) -> int:
-    if extractor.encoder.device.type == "cpu":
-        return 0  # a thread beside the encoder on one core only takes turns with it, and empties its cache
-    return max(1, (os.cpu_count() or 1) // max(1, torch.cuda.device_count()))
+@contextlib.contextmanager
+def _in_turn(decoder: ClipDecoder | JpegFrames, clips: Sequence[Clip]) -> Iterator[Iterator[Decoded]]:
+    yield map(decoder, _announced(decoder, clips))
 
 
-def _batches(clips: Iterable[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:
-    """Pack the frames of clips into batches of ``size``; the last one holds what is left."""
-    waiting: list[NDArray[np.uint8]] = []
-    count = 0
-    for clip in clips:
-        waiting.append(clip)
-        count += len(clip)
-        if count >= size:
-            frames = np.concatenate(waiting)
-            whole = count - count % size
-            for start in range(0, whole, size):
-                yield frames[start : start + size]
-            waiting, count = [frames[whole:]], count - whole
-    if count:
-        yield np.concatenate(waiting)
+def _announced(decoder: ClipDecoder | JpegFrames, clips: Sequence[Clip]) -> Iterator[Clip]:
+    """The clips, while the system is told which files the next ones need."""
+    phases = {view.phase for view in decoder.views}
+    for number, clip in enumerate(clips):
+        if decoder.root is not None:
+            for later in clips[number + _ANNOUNCED if number else 1 : number + _ANNOUNCED + 1]:
+                read_ahead(decoder.root, later, decoder.frames.keep_every, phases)
+        yield clip

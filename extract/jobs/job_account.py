@@ -55,6 +55,12 @@ class Summary:
     frames: int = 0
     """Frames that this run decoded: of an extraction, sampled ones."""
     seconds: float = 0.0
+    start_up: float = 0.0
+    """Of these, until the first block was begun: workers look about, and load the encoder."""
+    tail: float = 0.0
+    """Of these, from when a worker had nothing left to do: waiting for the others, and merging commits."""
+    steady: float = 0.0
+    """Frames per second between the two."""
     spent: Counter[str] = dataclasses.field(default_factory=Counter)
     """Seconds by step, summed over the workers."""
 
@@ -62,6 +68,11 @@ class Summary:
         """Of the workers' time, what went into each step; they sum to 1. Decoding a video includes reading it."""
         total = max(sum(self.spent.values()), 1e-9)
         return {step: seconds / total for step, seconds in self.spent.items()}
+
+    def told(self) -> str:
+        """Where the time went."""
+        shares = ", ".join(f"{step} {share:.0%}" for step, share in self.shares().items())
+        return f"{shares}; start-up {self.start_up:.1f} s and tail {self.tail:.1f} s of {self.seconds:.1f} s"
 
     def figures(self) -> dict[str, Any]:
         """As plain values, with the rates of this run."""
@@ -73,6 +84,9 @@ class Summary:
             "failed": dict(self.failed),
             "frames": self.frames,
             "seconds": self.seconds,
+            "start_up_seconds": self.start_up,
+            "tail_seconds": self.tail,
+            "steady_frames_per_second": self.steady,
             "clips_per_second": self.extracted / seconds,
             "frames_per_second": self.frames / seconds,
             "shares": self.shares(),
@@ -113,6 +127,10 @@ class Tally:
         self.seen = 0
         """Clips that were counted or handed out."""
         self.began = time.monotonic()
+        self.first: float | None = None
+        """When the first block was begun."""
+        self.idle: tuple[float, int] | None = None
+        """When a worker had nothing left to do for the first time, and the frames until then."""
 
     def count_done(
         self, clips: Iterable[Clip], views: Sequence[View], done: Done
@@ -141,6 +159,8 @@ class Tally:
             FailureRateError: too many clips failed.
         """
         summary = self.summary
+        if self.first is None:
+            self.first = max(self.began, time.monotonic() - sum(record.seconds.values()))
         summary.extracted += record.clips
         summary.frames += record.frames
         for step, seconds in record.seconds.items():
@@ -177,7 +197,17 @@ class Tally:
                 "repair the clips and run again with --retry-failed, or raise max_failure_rate."
             )
 
+    def note_idle(self) -> None:
+        """Called when a worker has nothing left to do."""
+        self.idle = self.idle or (time.monotonic(), self.summary.frames)
+
     def finish(self) -> Summary:
         """The summary, with the time since the start."""
-        self.summary.seconds = time.monotonic() - self.began
+        ended = time.monotonic()
+        first = self.first or ended
+        idle, frames = self.idle or (ended, self.summary.frames)
+        if not frames:  # less than the workers could have begun
+            idle, frames = ended, self.summary.frames
+        self.summary.seconds, self.summary.start_up = ended - self.began, first - self.began
+        self.summary.tail, self.summary.steady = ended - idle, frames / max(idle - first, 1e-9)
         return self.summary

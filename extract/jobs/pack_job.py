@@ -20,7 +20,7 @@ from extract.decoding.read_clip import read_squares
 from extract.errors import FAILURE_KINDS, ClipError, InputError
 from extract.jobs.blocks import Block
 from extract.jobs.cluster import check_packers
-from extract.jobs.dispatch import reaching, run_blocks, share_out
+from extract.jobs.dispatch import places, reaching, run_blocks, share_out
 from extract.jobs.job_account import Progress, Summary, Tally
 from extract.packs.frame_pack import FramePack, pack_provenance
 from extract.settings import FrameSettings, PackSettings, View
@@ -152,7 +152,7 @@ def pack_split(
     tally = Tally(total, settings.max_failure_rate, on_progress, f"{pack.folder}/failures tells which")
     wanted = tally.count_done(clips, (View(),), pack.done())
     keep_every = frames.keep_every if settings.frames == "sampled" else 1
-    blocks = share_out(wanted, keep_every, settings.block_frames, tally, lambda: len(client.ncores()))
+    blocks = share_out(wanted, keep_every, (1, settings.block_frames), tally, lambda: places(client))
 
     def submit(block: Block) -> Future:
         # Not pure: the same block may have been packed before, into another folder.

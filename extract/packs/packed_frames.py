@@ -58,6 +58,20 @@ class PackedFrames:
         """The sampled frames of a clip as squares of ``settings.resize`` pixels, RGB: as ``read_clip.read_squares``.
 
         Raises:
+            ClipError, InputError: as ``encoded``.
+        """
+        for encoded, path in self.encoded(clip, settings, rng, phase):
+            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+            if image is None or image.shape != (settings.resize, settings.resize, 3):
+                raise damaged(str(path), f"a frame of {clip.id} that OpenCV cannot decode", REBUILD)
+            yield image.astype(np.uint8, copy=False)
+
+    def encoded(
+        self, clip: Clip, settings: FrameSettings, rng: np.random.Generator | None = None, phase: int = 0
+    ) -> Iterator[tuple[np.ndarray, Path]]:
+        """The sampled frames of a clip, each as (bytes,) uint8 of a JPEG or TIFF, and the pack's file that it lies in.
+
+        Raises:
             ClipError: it could not be packed.
             InputError: the pack lacks the clip, was made for other settings, or is damaged.
         """
@@ -76,10 +90,7 @@ class PackedFrames:
             with self._lock:  # so that no thread closes a file that another one reads
                 block = self._open(self.folder / clip.split, place.commit)
                 encoded = block[place.start + number]
-            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
-            if image is None or image.shape != (settings.resize, settings.resize, 3):
-                raise damaged(str(block.path), f"a frame of {clip.id} that OpenCV cannot decode", REBUILD)
-            yield image.astype(np.uint8, copy=False)
+            yield encoded, block.path
 
     def _begin(self) -> None:
         self._process = os.getpid()

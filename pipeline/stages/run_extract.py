@@ -21,6 +21,7 @@ def extract_inputs(run: Run) -> Mapping[str, Any]:
 
 def run_extract(run: Run, task: Task) -> Result:
     """Every clip once through the frozen encoder, to ``<store>/<fingerprint>/<split>.zarr``."""
+    from extract.decoding.decoder_versions import jpeg_pack
     from extract.encoder.extractor import load_encoder
     from extract.encoder.feature_provenance import feature_provenance
     from extract.fingerprint import fingerprint
@@ -34,11 +35,19 @@ def run_extract(run: Run, task: Task) -> Result:
     settings, encoder = run.experiment.extract, run.folder / "encoder"
     frozen, pixels = load_encoder(encoder, settings.features), run.pixels()
     quality = run.experiment.pack.quality if run.experiment.pack.enabled else None
-    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features, settings.compute, quality))
+    pack = jpeg_pack(quality, settings.jpeg_decoder)
+    name = fingerprint(feature_provenance(frozen, settings.dtype, settings.features, settings.compute, pack))
     places = {split: run.place(name, split) for split in SPLITS}
     figures: dict[str, Any] = {}
     identity: dict[str, Any] = {}
     present, failed, clips, seconds = 0, 0, 0, 0.0
+    chosen_lines: set[str] = set()
+
+    def say(line: str) -> None:
+        if line not in chosen_lines:  # once, and not for each split
+            chosen_lines.add(line)
+            task.bars.say(f"  [dim]{line}[/dim]")
+
     with open_cluster(settings, lambda line: task.bars.say(f"  [yellow]{line}[/yellow]")) as client:
         if page := dashboard(client):
             task.bars.say(f"  [dim]dashboard: {page}[/dim]")
@@ -51,7 +60,7 @@ def run_extract(run: Run, task: Task) -> Result:
             with task.bars.bar(split, "clips") as tick:
                 chosen = settings if split == "train" else settings.model_copy(update={"views": (View(),)})
                 summary = extract_split(
-                    wanted, len(wanted), pixels, encoder, places[split], chosen, client, follow(tick)
+                    wanted, len(wanted), pixels, encoder, places[split], chosen, client, follow(tick), say
                 )
             drop_changed(places[split], wanted)  # where the store is new: it learns what it was made of
             held, clips_of = summary_of(FeatureStore.open(places[split]), {view.name for view in chosen.views})
@@ -61,9 +70,8 @@ def run_extract(run: Run, task: Task) -> Result:
             failed += run.failures(split, summary.failed)
             clips, seconds = clips + summary.extracted, seconds + summary.seconds
             if summary.extracted:
-                shares = ", ".join(f"{step} {share:.0%}" for step, share in summary.shares().items())
                 rate = figures[split]["frames_per_second"]
-                task.bars.say(f"  [dim]{split}: {summary.extracted} clips, {rate:.0f} frames/s; {shares}[/dim]")
+                task.bars.say(f"  [dim]{split}: {summary.extracted} clips, {rate:.0f} frames/s; {summary.told()}[/dim]")
             if summary.failed:
                 kinds = ", ".join(f"{kind} {n}" for kind, n in summary.failed.items())
                 task.bars.say(f"  [yellow]{split}: clips without features: {kinds}[/yellow]")

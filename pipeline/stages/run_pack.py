@@ -39,8 +39,6 @@ def pack_inputs(run: Run) -> Mapping[str, Any]:
 
 def run_pack(run: Run, task: Task) -> Result:
     """Every frame that may be drawn, to ``packs/<fingerprint>/<split>/``."""
-    from dask.system import CPU_COUNT
-
     from extract.jobs.cluster import open_cluster
     from extract.jobs.pack_job import pack_split
     from extract.packs.frame_pack import FramePack
@@ -50,8 +48,12 @@ def run_pack(run: Run, task: Task) -> Result:
     figures: dict[str, Any] = {}
     identity: dict[str, Any] = {}
     failed, packed, present, size = 0, 0, 0, 0
-    cluster = run.experiment.extract.model_copy(update={"workers": settings.workers or CPU_COUNT})
-    with open_cluster(cluster, lambda line: task.bars.say(f"  [yellow]{line}[/yellow]")) as client:
+    cluster = run.experiment.extract.model_copy(update={"workers": settings.workers})
+
+    def warn(line: str) -> None:
+        task.bars.say(f"  [yellow]{line}[/yellow]")
+
+    with open_cluster(cluster, warn, computing=False) as client:
         for split, place in places.items():
             clips = run.clips(split)
             with task.bars.bar(split, "clips") as tick:

@@ -82,5 +82,4 @@ def _require_own(run: Run, store: FeatureStore) -> None:
 
     made = store.provenance
     encoder = load_encoder(run.folder / "encoder", made["features"])
-    quality = made.get("pack", {}).get("quality")
-    store.require(feature_provenance(encoder, made["dtype"], made["features"], made["compute"], quality))
+    store.require(feature_provenance(encoder, made["dtype"], made["features"], made["compute"], made.get("pack")))

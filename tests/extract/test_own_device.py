@@ -18,6 +18,7 @@ def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         if rank is not None:
             monkeypatch.setenv("LOCAL_RANK", rank)
         assert own_device() == chosen[-1] == torch.device("cuda", index)
+    assert own_device(2) == chosen[-1] == torch.device("cuda", 0)
     assert not torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(before)
 

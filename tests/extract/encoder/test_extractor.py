@@ -4,12 +4,10 @@ import copy
 import logging
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
-from extract.dataset.clip_index import Clip
 from extract.encoder import backends
 from extract.encoder.backends import OnnxBackend, TorchBackend, choose_backend, folded
 from extract.encoder.extractor import Extractor, cached_width, load_encoder
@@ -18,10 +16,7 @@ from extract.encoder.ncnn_backend import NcnnBackend
 from extract.encoder.visual_encoder import VisualEncoder
 from extract.errors import InputError
 from extract.fingerprint import differences
-from extract.jobs.blocks import Block
-from extract.jobs.extract_worker import extract_block
-from extract.settings import EncoderSettings, ExtractSettings, FrameSettings
-from extract.store.feature_store import FeatureStore
+from extract.settings import EncoderSettings, ExtractSettings, FrameSettings, TemporalLayer
 
 BACKBONE = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 24],
             "depths": [1, 1, 2, 1]}  # fmt: skip
@@ -186,25 +181,18 @@ def test_half_precision_is_declared_and_close(tmp_path: Path) -> None:
         choose_backend(made, "onnxruntime", 4, "bfloat16")
 
 
-def test_as_many_decoding_threads_as_one_asks_for_give_the_same(tmp_path: Path) -> None:
-    """As beside a GPU, where decoding must keep ahead of it."""
-    clips = []
-    for number in range(9):
-        (tmp_path / f"clip{number}").mkdir()
-        for frame in range(1 + number):
-            image = np.random.default_rng([number, frame]).integers(0, 256, (30, 30, 3), dtype=np.uint8)
-            cv2.imwrite(str(tmp_path / f"clip{number}/{frame:04d}.png"), image)
-        clips.append(Clip(f"clip{number}", "train", f"clip{number}", 1 + number, 25.0, "", "de_DE"))
-    encoder(BACKBONE).save_pretrained(tmp_path / "encoder")
-    stores = []
-    for threads in (0, 1, 4):
-        settings = ExtractSettings(dtype="float32", batch_frames=4, decode_threads=threads, backend="torch")
-        provenance = feature_provenance(load_encoder(tmp_path / "encoder"), "float32")
-        store = FeatureStore.create(tmp_path / f"{threads}.zarr", provenance, 12, "float32")
-        arguments = (str(tmp_path), str(tmp_path / "encoder"), store.location, store.fingerprint, settings)
-        record = extract_block(Block.of(clips), *arguments)
-        assert list(record.seconds) == ["read", "decode", "forward", "write"]
-        assert min(record.seconds.values()) > 0
-        stores.append(FeatureStore.open(store.location).load([clip.id for clip in clips]).array)
-    np.testing.assert_array_equal(stores[0], stores[1])
-    np.testing.assert_array_equal(stores[0], stores[2])
+@pytest.mark.parametrize("layers", [[TemporalLayer()], [TemporalLayer(pool=2), TemporalLayer(kernel=3, pool=2)]])
+def test_many_clips_together_are_what_each_is_alone(layers: list[TemporalLayer]) -> None:
+    """As a GPU takes them, on which it was not run."""
+    torch.manual_seed(0)
+    made = VisualEncoder.from_settings(EncoderSettings(backbone=BACKBONE, width=12, temporal=layers), FRAMES).eval()
+    lengths = [1 + number * 7 % 40 for number in range(150)]
+    hidden = torch.randn(sum(lengths), 24)
+    for level in ("frame", "sign"):
+        extractor = Extractor(made, ExtractSettings(features=level, dtype="float32", backend="torch"))
+        together, steps = extractor.together(hidden, lengths)
+        alone = extractor.block(hidden, lengths)()
+        assert steps == [len(clip) for clip in alone]
+        largest = max(float(np.abs(clip).max()) for clip in alone)
+        for found, clip in zip(torch.split(together, steps), alone, strict=True):
+            assert np.abs(found.numpy() - clip).max() <= 1e-6 * largest

@@ -44,6 +44,8 @@ TINY = {
 FRAMES = FrameSettings(resize=32, crop=28)
 REPOSITORY = Path(__file__).parents[3]
 EXACT = ExtractSettings(dtype="float32", batch_frames=4, block_frames=8)
+ROUNDING = 1e-5 if torch.cuda.is_available() else 0
+"""A GPU takes the clips of a block through the temporal module together."""
 
 
 def save_encoder(directory: Path, frames: FrameSettings = FRAMES, scale: float = 1.0) -> Path:
@@ -162,7 +164,7 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
     assert (summary.clips, summary.extracted, summary.skipped) == (24, 24, 0)
     assert not summary.failed
     assert summary.frames == sum(-(-clip.n_frames // 4) for clip in clips)
-    assert min(*(summary.spent[step] for step in ("decode", "forward", "write")), summary.seconds) > 0
+    assert min(*(summary.spent[step] for step in ("forward", "write")), summary.seconds) > 0
     assert [p.done for p in seen] == sorted(p.done for p in seen)
     assert (seen[-1].done, seen[-1].total) == (24, 24)
     assert seen[-1].clips_per_second > 0
@@ -171,7 +173,7 @@ def test_two_workers_give_what_one_gives_and_a_second_run_does_nothing(
     assert figures["frames_per_second"] == pytest.approx(summary.frames / summary.seconds)
     assert sum(figures["shares"].values()) == pytest.approx(1)
     store = FeatureStore.open(path)
-    assert largest_difference(store, undisturbed) == 0
+    assert largest_difference(store, undisturbed) <= ROUNDING
     assert upkeep.verify(store) == []
 
     before = snapshot(path)
@@ -244,7 +246,7 @@ def test_a_killed_run_goes_on_where_it_was(undisturbed, clips, root, encoder_dir
     assert upkeep.verify(store) == []
     assert len(store.commits()) == 1  # merged
     for clip in clips:
-        np.testing.assert_array_equal(store[clip.id], undisturbed[clip.id], strict=True)
+        np.testing.assert_allclose(store[clip.id], undisturbed[clip.id], rtol=0, atol=ROUNDING, strict=True)
 
 
 class DiesOnKiller(WorkerPlugin):
@@ -253,7 +255,7 @@ class DiesOnKiller(WorkerPlugin):
     name = "dies-on-killer"
 
     def setup(self, worker):
-        import extract.jobs.extract_worker as module
+        import extract.decoding.clip_decoder as module
 
         read = module.read_clip
 

@@ -241,13 +241,17 @@ def test_features_from_a_pack_are_those_of_the_originals(
     VisualEncoder.from_settings(EncoderSettings(backbone=backbone, width=16), FRAMES).save_pretrained(tmp_path / "e")
     settings = ExtractSettings(dtype="float32", batch_frames=4, block_frames=40, views=(View(), View(phase=2)))
     stores = []
-    for name, source in (("root", root), ("packs", PackedFrames(packs, PACK))):
-        summary = extract_split(clips, 16, source, tmp_path / "e", tmp_path / f"{name}.zarr", settings, client)
+    ahead = settings.model_copy(update={"decode_processes": 2})
+    sources = (("root", root, settings), ("packs", PackedFrames(packs, PACK), settings),
+               ("ahead", PackedFrames(packs, PACK), ahead))  # fmt: skip
+    for name, source, chosen in sources:
+        summary = extract_split(clips, 16, source, tmp_path / "e", tmp_path / f"{name}.zarr", chosen, client)
         assert (summary.extracted, summary.failed) == (16, {})
         stores.append(FeatureStore.open(tmp_path / f"{name}.zarr"))
-    assert stores[0].fingerprint == stores[1].fingerprint
-    for view in ("plain", "phase=2"):
-        assert stores[0].digests(view) == stores[1].digests(view)
+    for other in stores[1:]:
+        assert stores[0].fingerprint == other.fingerprint
+        for view in ("plain", "phase=2"):
+            assert stores[0].digests(view) == other.digests(view)
 
     lossy = PACK.model_copy(update={"quality": 90})
     pack_split(clips, 16, root, tmp_path / "lossy" / "train", FRAMES, lossy, client)

@@ -32,7 +32,7 @@ TRAINING = {
     "dominance",
 }
 PACKING = {"block_frames", "workers", "max_failure_rate", "retry_failed"}
-JOBS = {*PACKING, "read_seconds", "backend", "scheduler", "cluster", "wait_seconds", "decode_threads", "batch_frames"}
+JOBS = {*PACKING, "read_seconds", "backend", "scheduler", "cluster", "wait_seconds", "decode_processes", "batch_frames"}
 
 
 def marked(model: type[BaseModel], mark: type) -> set[str]:

@@ -37,9 +37,9 @@ def test_defaults_are_those_of_the_section_that_has_them() -> None:
 
 
 def test_a_key_in_words() -> None:
-    assert keys("extract.block_frames") == [
-        Key("extract.block_frames", "integer ≥ 1", "2048", "how it runs",
-            "Most sampled frames per block, about: a block is one Dask task, one writer, one commit; a kill loses it.")
+    assert keys("pack.block_frames") == [
+        Key("pack.block_frames", "integer ≥ 1", "2048", "how it runs",
+            "Most frames of a block, about: one Dask task, one HDF5 file, one commit; some 130 kB each at 256 x 256.")
     ]  # fmt: skip
     assert [key.type for key in keys("frames.crop_rows")] == ["list of 2 or null"]
     assert [(key.name, key.mark) for key in keys("extract.cluster.type")] == [("extract.cluster.type", "how it runs")]
