@@ -66,7 +66,6 @@ class ClipDecoder:
             return Decoded(problem)
         began, before = time.perf_counter(), READING.seconds
         views: list[NDArray[np.uint8]] = []
-        problem = None
         for view in self.views:
             frames = read_or_failure(self.source, clip, self.frames, view=view, seconds=self.read_seconds)
             if isinstance(frames, ClipError):

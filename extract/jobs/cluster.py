@@ -82,8 +82,8 @@ def local_cluster(workers: int | None = None, gpus: Sequence[str] | None = None)
     """A client of a cluster on this machine: by default a process per GPU or else per core.
 
     They speak TLS with a certificate that nobody else has: who can reach a scheduler can run code as its user, and any
-    user of this machine reaches its loopback. On a CPU each has one thread; beside a GPU two, so that a block is decoded
-    while the one before is written.
+    user of this machine reaches its loopback. On a CPU each has one thread; beside a GPU two, so that a block is
+    decoded while the one before is written.
 
     Args:
         gpus: as ``visible_gpus``, which is the default.

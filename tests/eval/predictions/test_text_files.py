@@ -325,14 +325,6 @@ def test_own_references_are_one_per_clip() -> None:
         own_references([Text("a", "x", "hyp, line 1")])
 
 
-def test_ids_with_spaces_are_ids_where_each_line_has_its_own(tmp_path: Path) -> None:
-    path = tmp_path / "hyp.txt"
-    path.write_text("clip 1|a\nclip 2|b | c\n")
-    assert [(text.id, text.text) for text in read_texts(path, "hypothesis")] == [("clip 1", "a"), ("clip 2", "b | c")]
-    path.write_text("he said|a\nhe said|b\n")
-    assert [text.id for text in read_texts(path, "hypothesis")] == [None, None]
-
-
 def test_a_column_or_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,text,Text\na,b,c\n")
     (tmp_path / "a.jsonl").write_text('{"id": "a", "text": "b", "Text": "c"}\n')
