@@ -253,7 +253,7 @@ class DiesOnKiller(WorkerPlugin):
     name = "dies-on-killer"
 
     def setup(self, worker):
-        import extract.jobs.extract_worker as module
+        import extract.decoding.read_or_failure as module
 
         read = module.read_clip
 
