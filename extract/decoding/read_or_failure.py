@@ -38,7 +38,7 @@ def read_or_failure(
     Raises:
         InputError: as ``read_clip``: what is wrong with all clips alike.
     """
-    read = functools.partial(read_clip, source, clip, settings, rng, view, warp)
+    read = functools.partial(read_clip, source, clip, settings, rng=rng, view=view, warp=warp)
     return found_or_failure(read, f"{source}, {clip.source}", seconds)
 
 

@@ -255,7 +255,7 @@ class DiesOnKiller(WorkerPlugin):
     name = "dies-on-killer"
 
     def setup(self, worker):
-        import extract.decoding.clip_decoder as module
+        import extract.decoding.read_or_failure as module
 
         read = module.read_clip
 

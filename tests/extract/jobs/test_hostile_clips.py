@@ -219,7 +219,7 @@ class DiesOnKiller(WorkerPlugin):
     name = "dies-on-killer"
 
     def setup(self, worker: object) -> None:
-        import extract.decoding.clip_decoder as module
+        import extract.decoding.read_or_failure as module
 
         read = module.read_clip
 

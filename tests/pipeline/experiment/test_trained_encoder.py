@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -76,6 +77,10 @@ def test_what_only_training_reads_need_not_be_there(copy: Path) -> None:
     record = json.loads(path.read_text())
     record["inputs"]["encoder"]["backbone_weights"] = "0" * 64
     path.write_text(json.dumps(record))
+    records = Records(copy)
+    left = records.read("stage1")
+    assert left is not None
+    records.write("stage1", dataclasses.replace(left, files={}))  # as if stage 1 had written it so
     execute(copy, "encoder.backbone_weights=/nowhere/resnet.pth", only="extract")
     (copy / "other.pth").write_text("other weights")
     with pytest.raises(InputError, match=r"^encoder\.backbone_weights: expected"):
