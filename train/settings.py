@@ -42,6 +42,9 @@ class AdapterSettings(Settings):
     """Width of the hidden layer; default: the language model's width [?]."""
     activation: Literal["relu", "gelu"] = "relu"
     """[?]"""
+    norm: bool = True
+    """Layer norm at the output, which begins with the words' standard deviation [?]; False: the output is scaled as the
+    language model scales its words (docs/decisions/adapter-start.md)."""
 
 
 class TrainingSettings(Settings):

@@ -14,29 +14,37 @@ class SignAdapter(nn.Module):
     """MLP with one hidden layer from features to input embeddings of a text transformer (section 3.3).
 
     mBART multiplies its word embeddings by sqrt(d_model) where they are looked up; embeddings that are handed in
-    bypass that. The adapter takes the place of the word embedding, so its output is scaled alike; positions and
-    layer norm of the transformer follow. See docs/decisions/adapter-scale.md.
+    bypass that. The adapter takes the place of the word embedding, so it gives what is as large as scaled words, by a
+    layer norm of its own or by the same factor; positions and layer norm of the transformer follow. See
+    docs/decisions/adapter-start.md.
     """
 
-    def __init__(self, width: int, hidden: int, d_model: int, activation: str, scale: float) -> None:
+    def __init__(self, width: int, hidden: int, d_model: int, activation: str, scale: float, norm: bool) -> None:
         super().__init__()
         self.hidden = nn.Linear(width, hidden)
         self.activation = {"relu": nn.ReLU, "gelu": nn.GELU}[activation]()
         self.output = nn.Linear(hidden, d_model)
+        self.norm = nn.LayerNorm(d_model) if norm else None
         self.scale = scale
 
     def start_like(self, embedding: Tensor) -> None:
-        """New weights, whose output is about as large as the scaled word embeddings are: for features of mean square
-        one, the standard deviation of a (V, d_model) table times the scale."""
+        """New weights, whose output is as large as the scaled word embeddings are: the standard deviation of a
+        (V, d_model) table times the scale; without a norm about so, for features of mean square one."""
         for layer in (self.hidden, self.output):
             nn.init.zeros_(layer.bias)
         nn.init.kaiming_normal_(self.hidden.weight, nonlinearity="relu")  # keeps the mean square
-        nn.init.normal_(self.output.weight, std=float(embedding.std()) / math.sqrt(self.output.in_features))
+        words, each = float(embedding.std()), 1 / math.sqrt(self.output.in_features)
+        if self.norm is None:
+            nn.init.normal_(self.output.weight, std=words * each)
+        else:
+            nn.init.normal_(self.output.weight, std=each)
+            nn.init.constant_(self.norm.weight, words * self.scale)
+            nn.init.zeros_(self.norm.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., width) to (..., d_model)."""
-        words: Tensor = self.output(self.activation(self.hidden(features))) * self.scale
-        return words
+        words: Tensor = self.output(self.activation(self.hidden(features)))
+        return words * self.scale if self.norm is None else self.norm(words)
 
 
 def embedding_scale(config: Any) -> float:
@@ -49,7 +57,7 @@ class StateEncoder(nn.Module):
 
     Args:
         fields: ``transformer`` (a configuration of transformers with its ``model_type``), ``width`` of the features,
-            ``hidden`` and ``activation`` of the adapter.
+            ``hidden``, ``activation`` and ``norm`` of the adapter; before there was a norm, no ``norm``.
     """
 
     def __init__(self, fields: dict[str, Any]) -> None:
@@ -57,8 +65,9 @@ class StateEncoder(nn.Module):
         described = dict(fields["transformer"])
         config = AutoConfig.for_model(described.pop("model_type"), **described)
         self.adapter = SignAdapter(
-            fields["width"], fields["hidden"], config.d_model, fields["activation"], embedding_scale(config)
-        )
+            fields["width"], fields["hidden"], config.d_model, fields["activation"], embedding_scale(config),
+            fields.get("norm", False),
+        )  # fmt: skip
         whole = AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=False)
         self.transformer = _without_words(whole.get_encoder())
         self.width: int = config.d_model

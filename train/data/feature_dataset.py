@@ -89,5 +89,6 @@ def collate_features(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "labels": pad_labels([example["labels"] for example in examples]),
         "lengths": [len(example["features"]) for example in examples],
-        "features": torch.cat([example["features"] for example in examples]).float(),
+        # In float32 first: a CPU's autocast to bfloat16, in which dev is looked at, puts no halves together.
+        "features": torch.cat([example["features"].float() for example in examples]),
     }

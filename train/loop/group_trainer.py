@@ -162,12 +162,13 @@ class RateGroupTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             model = model or self.model
-            decayed = set(self.get_decay_parameter_names(model))
             groups: dict[tuple[float, float], list[nn.Parameter]] = {}
             for name, parameter in model.named_parameters():
                 if parameter.requires_grad:
                     rate = next((r for start, r in self.rates.items() if name.startswith(start)), None)
-                    key = (rate or self.settings.learning_rate, self.settings.weight_decay * (name in decayed))
+                    # Biases and the gains of norms, however a backbone names them, are what has one dimension.
+                    decay = self.settings.weight_decay * (parameter.ndim > 1)
+                    key = (rate or self.settings.learning_rate, decay)
                     groups.setdefault(key, []).append(parameter)
             listed = [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
             sgd = self.settings.optimizer == "sgd"

@@ -60,8 +60,9 @@ class SignTranslator(PreTrainedModel):
             encoder = VisualEncoder(VisualEncoderConfig.from_dict(config.encoder))
         self.encoder = encoder
         self.adapter = SignAdapter(
-            config.feature_width, hidden, text.d_model, config.adapter_activation, embedding_scale(text)
-        )
+            config.feature_width, hidden, text.d_model, config.adapter_activation, embedding_scale(text),
+            config.adapter_norm,
+        )  # fmt: skip
         self.language_model = language_model
         self.generation_config = language_model.generation_config
         self.label_smoothing = 0.0
@@ -83,6 +84,7 @@ class SignTranslator(PreTrainedModel):
             feature_width=feature_width,
             adapter_hidden=adapter.hidden,
             adapter_activation=adapter.activation,
+            adapter_norm=adapter.norm,
             encoder=encoder.config.to_dict() if encoder is not None else None,
         )
         model = cls(config, language_model, encoder)

@@ -18,6 +18,7 @@ class SignTranslatorConfig(PretrainedConfig):
         feature_width: int = 512,
         adapter_hidden: int | None = None,
         adapter_activation: str = "relu",
+        adapter_norm: bool = False,
         encoder: dict[str, Any] | None = None,
         features: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -26,6 +27,8 @@ class SignTranslatorConfig(PretrainedConfig):
         self.feature_width = feature_width
         self.adapter_hidden = adapter_hidden
         self.adapter_activation = adapter_activation
+        self.adapter_norm = adapter_norm
+        """Older configurations do not say, and have none."""
         self.encoder = encoder
         self.features = features
         """Provenance of the features that it learnt from; it is given no others."""

@@ -216,6 +216,7 @@ def with_states(stage1: SignTranslator) -> VisualEncoder:
         "width": stage1.config.feature_width,
         "hidden": stage1.adapter.hidden.out_features,
         "activation": stage1.config.adapter_activation,
+        "norm": stage1.config.adapter_norm,
     }
     config = VisualEncoderConfig.from_dict(stage1.encoder.config.to_dict() | {"states": described})
     whole = VisualEncoder(config)

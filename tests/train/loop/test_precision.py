@@ -14,14 +14,17 @@ from extract.dataset.clip_index import ClipIndex
 from extract.dataset.manifest import Dataset
 from extract.own_device import own_device
 from extract.settings import EncoderSettings, FrameSettings
+from tests.train.recipes.test_stage2 import LINES, clips, examples
+from tests.train.recipes.test_stage2 import parts as features_and_model
+from train.data.feature_dataset import collate_features
 from train.loop.device import precisions
 from train.loop.dominance_probe import parts
-from train.loop.trainer import Report
+from train.loop.trainer import Report, fit
 from train.models.language_model import build_mbart
 from train.models.tokenizer import train_tokenizer
 from train.models.translator import SignTranslator
 from train.recipes.stage1 import train_stage1
-from train.settings import Stage1Settings, TransformerSettings
+from train.settings import Stage1Settings, TrainingSettings, TransformerSettings
 
 HALVES = [precision for precision in precisions(own_device()) if precision != "fp32"]
 BACKBONE = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 16],
@@ -76,3 +79,17 @@ def test_stage_1_learns_as_in_full_precision(
     assert found.keys() == expected.keys()
     assert len(told) > len(found) / 2
     assert told == pytest.approx({group: expected[group] for group in told}, rel=0.15)
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_stage_2_looks_at_dev_with_features_of_half_precision(tmp_path: Path, precision: str) -> None:
+    """As they are stored by default; its autocast does not take all that a loader does with them."""
+    train, _, model = features_and_model(tmp_path)
+    data = examples(train, clips("train"))
+    data.steps = [[steps.half() for steps in views] for views in data.steps]
+    settings = TrainingSettings(steps=2, evaluate_every=1, precision=precision)  # type: ignore[arg-type]
+    log = fit(
+        model, settings, data, collate_features, tmp_path / "work", dev=data, max_length=4,
+        tokenizer=train_tokenizer(LINES, 60, "de_DE"),
+    )  # fmt: skip
+    assert sum("eval_loss" in entry for entry in log) == 2

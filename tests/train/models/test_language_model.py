@@ -97,7 +97,7 @@ def test_the_adapter_takes_the_place_of_the_word_embedding(folder: Path) -> None
     """An adapter that gives the embeddings of words has the model see the words: scaled for mBART, not for mT5."""
     language_model, tokenizer = load_language_model(folder, "de_DE")
     table = language_model.get_input_embeddings().weight
-    model = SignTranslator.compose(language_model, AdapterSettings(hidden=len(table)), len(table)).eval()
+    model = SignTranslator.compose(language_model, AdapterSettings(hidden=len(table), norm=False), len(table)).eval()
     model.adapter.hidden.weight.copy_(torch.eye(len(table)))
     model.adapter.output.weight.copy_(table.T)
     model.adapter.hidden.bias.zero_()

@@ -1,6 +1,7 @@
 """The one model class: packing, loss, generation, saving; and bag-of-words supervision."""
 
 import copy
+import json
 import math
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import torch
 from torch import nn
 from transformers import MBartTokenizer, PreTrainedModel
 
+from extract.encoder.encoder_config import VisualEncoderConfig
+from extract.encoder.hidden_states import SignAdapter
 from extract.encoder.visual_encoder import VisualEncoder
 from extract.errors import InputError
 from extract.settings import EncoderSettings, FrameSettings
@@ -16,7 +19,7 @@ from train.data.targets import encode_targets, pad_labels
 from train.models.bag_of_words import WordSpotter
 from train.models.language_model import build_mbart, load_language_model, set_language
 from train.models.tokenizer import train_tokenizer
-from train.models.translator import SignTranslator
+from train.models.translator import SignTranslator, load_sign_translator
 from train.recipes.stage1 import with_states
 from train.settings import AdapterSettings, TransformerSettings
 
@@ -76,18 +79,48 @@ def test_loss_is_the_label_smoothed_cross_entropy_over_pieces(
     torch.testing.assert_close(output.loss, torch.stack(losses).mean())
 
 
+@pytest.mark.parametrize(("norm", "within"), [(True, 1.01), (False, 1.4)])
 @pytest.mark.parametrize("size", [0.02, 0.3])
-def test_adapter_starts_as_large_as_the_word_embeddings(language_model: PreTrainedModel, size: float) -> None:
-    """Whatever the size of the table, features of mean square one come out as large as scaled word embeddings."""
+def test_adapter_starts_as_large_as_the_word_embeddings(
+    language_model: PreTrainedModel, size: float, norm: bool, within: float
+) -> None:
+    """Whatever the size of the table; without the norm for features of mean square one."""
     language_model = copy.deepcopy(language_model)
     table = language_model.get_input_embeddings()
     nn.init.normal_(table.weight, std=size)
-    wide = SignTranslator.compose(language_model, AdapterSettings(hidden=256), 128)
+    wide = SignTranslator.compose(language_model, AdapterSettings(hidden=256, norm=norm), 128)
     assert wide.adapter.scale == math.sqrt(16)
     with torch.no_grad():
         out = wide.adapter(torch.randn(500, 128))
         words = table(torch.arange(table.num_embeddings))
-    assert 0.7 < out.std() / words.std() < 1.4
+    assert 1 / within < out.std() / words.std() < within
+
+
+@pytest.mark.parametrize(("norm", "least", "most"), [(True, 0.95, 1.05), (False, 4, math.inf)])
+def test_the_first_step_leaves_the_adapter_as_large_as_words(norm: bool, least: float, most: float) -> None:
+    """At mBART-large's width, where an output scaled by 32 has weights smaller than a step of AdamW."""
+    torch.manual_seed(0)
+    adapter = SignAdapter(512, 1024, 1024, "relu", 32.0, norm)
+    adapter.start_like(torch.randn(100, 1024) * 0.02)
+    features, wanted = torch.randn(64, 512), torch.randn(64, 1024)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-3)
+    before = adapter(features)
+    (before * wanted).mean().backward()
+    optimizer.step()
+    assert least < adapter(features).std() / before.std() < most
+
+
+@torch.no_grad()
+def test_a_translator_of_before_the_norm_has_none(
+    language_model: PreTrainedModel, tokenizer: MBartTokenizer, tmp_path: Path
+) -> None:
+    translator = SignTranslator.compose(language_model, AdapterSettings(norm=False), 12).eval()
+    translator.save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())
+    del described["adapter_norm"]
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    inputs = batch(tokenizer, [3, 5])
+    assert torch.equal(load_sign_translator(tmp_path).cpu()(**inputs).logits, translator(**inputs).logits)
 
 
 @torch.no_grad()
@@ -186,14 +219,22 @@ class TestWordSpotter:
         assert int((features.grad.abs().sum(1) > 0).sum()) == 1
 
 
-def test_stage_1_goes_on_from_each_level(language_model: PreTrainedModel, tokenizer: MBartTokenizer) -> None:
+@pytest.mark.parametrize("norm", [True, False])
+def test_stage_1_goes_on_from_each_level(
+    language_model: PreTrainedModel, tokenizer: MBartTokenizer, norm: bool
+) -> None:
     """Frame-wise features, sign-wise ones and hidden states of the same frames give the same sentences."""
     torch.manual_seed(0)
     encoder = VisualEncoder.from_settings(
         EncoderSettings(backbone=BACKBONE, width=12), FrameSettings(resize=32, crop=28)
     )
-    stage1 = SignTranslator.compose(copy.deepcopy(language_model), AdapterSettings(), 12, encoder).eval()
+    stage1 = SignTranslator.compose(copy.deepcopy(language_model), AdapterSettings(norm=norm), 12, encoder).eval()
     frozen = with_states(stage1)
+    if not norm:  # an encoder of before there was one does not say
+        described = frozen.config.to_dict()
+        del described["states"]["norm"]
+        weights, frozen = frozen.state_dict(), VisualEncoder(VisualEncoderConfig.from_dict(described)).eval()
+        frozen.load_state_dict(weights)
     frames = torch.randint(0, 256, (7, 3, 28, 28), dtype=torch.uint8)
     lengths = torch.tensor([3, 4])
     expected = stage1.generate(frames=frames, lengths=lengths, num_beams=2, max_new_tokens=6)

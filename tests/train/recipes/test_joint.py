@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers.models.mbart.modeling_mbart import MBartLearnedPositionalEmbedding, MBartScaledWordEmbedding
 
 from eval.translation.encode_clips import encode_clips
 from eval.translation.translate_features import translate_clips
@@ -56,7 +57,7 @@ def learn(
 
 
 @pytest.mark.long
-def test_three_learning_rates_and_all_parts_learn(
+def test_three_learning_rates_no_decay_of_norms_and_all_parts_learn(
     tiny_dataset: Dataset, tiny_index: ClipIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[torch.optim.Optimizer] = []
@@ -67,13 +68,17 @@ def test_three_learning_rates_and_all_parts_learn(
         return made[-1]
 
     monkeypatch.setattr(RateGroupTrainer, "create_optimizer", watched)
-    model, _ = learn(tiny_dataset.root, some(tiny_index, "train", 3), tmp_path / "work", steps=1,
+    model, _ = learn(tiny_dataset.root, some(tiny_index, "train", 3), tmp_path / "work", steps=1, weight_decay=0.1,
                      learning_rate=1e-5, adapter_learning_rate=1e-3, encoder_learning_rate=1e-2)  # fmt: skip
     names = {id(weight): name for name, weight in model.named_parameters()}
     rates = {names[id(weight)]: group["initial_lr"] for group in made[0].param_groups for weight in group["params"]}
     assert rates.keys() == set(names.values())
     for name, rate in rates.items():
         assert rate == {"encoder": 1e-2, "adapter": 1e-3, "language_model": 1e-5}[name.split(".")[0]], name
+    decayed = {id(weight) for group in made[0].param_groups if group["weight_decay"] for weight in group["params"]}
+    kinds = {type(part) for part in model.modules() if any(id(w) in decayed for w in part.parameters(recurse=False))}
+    assert kinds == {nn.Conv1d, nn.Conv2d, nn.Linear, MBartScaledWordEmbedding, MBartLearnedPositionalEmbedding}
+    assert not any(names[weight].endswith("bias") for weight in decayed)
     assert all(made[0].state[weight]["exp_avg_sq"].max() > 0 for name, weight in model.named_parameters()
                if "embed_positions" not in name and "norm" not in name)  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Training for real, in small: learning rates, resuming, what a step and a look at dev are made of."""
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -87,8 +88,30 @@ def test_two_learning_rates_and_no_decay_of_norms(tmp_path: Path) -> None:
     groups = {(g["lr"], g["weight_decay"]): [names[id(p)] for p in g["params"]] for g in seen[0].param_groups}
     assert groups.keys() == {(1e-3, 0.1), (1e-3, 0.0), (1e-5, 0.1), (1e-5, 0.0)}
     assert sorted(groups[1e-3, 0.1]) == ["adapter.hidden.weight", "adapter.output.weight"]
+    assert "adapter.norm.weight" in groups[1e-3, 0.0]
     assert all("norm" in name or name.endswith("bias") for name in groups[1e-5, 0.0])
     assert sum(map(len, groups.values())) == len(names)
+
+
+@pytest.mark.parametrize("bound", [0.01, 0.0], ids=["clipped", "unclipped"])
+def test_a_step_of_sgd_is_as_long_as_its_clipped_gradient(tmp_path: Path, bound: float) -> None:
+    train, _, model = parts(tmp_path)
+    data = examples(train, clips("train"))
+    model.language_model.config.dropout = 0.0
+    for module in model.modules():
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
+    before = copy.deepcopy(model).train()
+    before(**collate_features([data[place] for place in range(12)])).loss.backward()
+    weights = {name: weight for name, weight in before.named_parameters() if weight.grad is not None}
+    length = torch.cat([weight.grad.flatten() for weight in weights.values()]).norm().item()
+    assert length > 0.1
+    settings = TrainingSettings(steps=1, batch_size=12, optimizer="sgd", momentum=0, learning_rate=0.1,
+                                schedule="constant", max_grad_norm=bound)  # fmt: skip
+    fit(model, settings, data, collate_features, tmp_path / "work")
+    after = dict(model.named_parameters())
+    moved = torch.cat([(after[name].cpu() - weight).flatten() for name, weight in weights.items()]).norm().item()
+    assert moved == pytest.approx(0.1 * (bound or length), rel=1e-3)
 
 
 def test_sgd_has_momentum(tmp_path: Path) -> None:
