@@ -15,8 +15,7 @@ from pipeline.experiment.task import Result, Task
 
 
 def extract_inputs(run: Run) -> Mapping[str, Any]:
-    files = {f"files:{split}": run.split(split).files_digest() for split in SPLITS} if run.index.is_file() else {}
-    return {"extract": deciding(run.experiment.extract), **files}
+    return {"extract": deciding(run.experiment.extract)}
 
 
 def run_extract(run: Run, task: Task) -> Result:

@@ -63,5 +63,8 @@ def run_index(run: Run, task: Task) -> Result:
     if remarks := summary(read_remarks(listed)):
         parts.append(f"[yellow]{escape('; '.join(remarks))}: see {listed}[/yellow]")
     outputs = [run.index, *([listed] if listed.is_file() else [])]
-    identity = {split: ClipIndex(run.index, split).digest() for split in SPLITS}
+    indices = {split: ClipIndex(run.index, split) for split in SPLITS}
+    # The files apart from the rest: what they hold decides features, and not what is learnt from an index alone.
+    identity = {split: index.digest() for split, index in indices.items()}
+    identity |= {f"files:{split}": index.files_digest() for split, index in indices.items()}
     return Result(outputs, identity, f"clips: {', '.join(parts)}", failed)
