@@ -51,8 +51,8 @@ def learn(
         yield lambda *_: None
 
     return train_joint(
-        root, clips, clips[:2], ENCODER, FRAMES, JointSettings.model_validate({"batch_size": 3, **settings}), tokenizer,
-        work, language_model=build_mbart(SIZE, tokenizer, "de_DE"), spent=spent, bars=bars, begin=begin,
+        root, clips, clips[:2], ENCODER, FRAMES, JointSettings.model_validate({"batch_size": 3, "max_length": 8, **settings}),
+        tokenizer, work, language_model=build_mbart(SIZE, tokenizer, "de_DE"), spent=spent, bars=bars, begin=begin,
     )  # fmt: skip
 
 
