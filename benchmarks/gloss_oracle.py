@@ -55,7 +55,7 @@ from train.recipes.stage2 import train_stage2
 CONFIG = Path(__file__).with_name("stage2") / "gloss_oracle.yaml"
 SMOKE = (
     "train.lm.model={layers: 1, heads: 2, d_model: 16, ffn: 32}", "train.lm.vocabulary=120", "train.lm.precision=fp32",
-    "train.lm.epochs=1", "train.stage2.epochs=1", "train.stage2.precision=fp32", "train.stage2.evaluate_every=null",
+    "train.lm.epochs=1", "train.stage2.epochs=1", "train.stage2.precision=fp32", "train.stage2.evaluate_every=1",
     "train.stage2.max_length=8", "train.threads=1",
 )  # fmt: skip
 """Of ``--smoke``: the same code, with nothing learnt."""

@@ -89,7 +89,7 @@ def test_stage_2_looks_at_dev_with_features_of_half_precision(tmp_path: Path, pr
     data.steps = [[steps.half() for steps in views] for views in data.steps]
     settings = TrainingSettings(steps=2, evaluate_every=1, precision=precision)  # type: ignore[arg-type]
     log = fit(
-        model, settings, data, collate_features, tmp_path / "work", dev=data, max_length=4,
+        model, settings, data, collate_features, tmp_path / "work", dev=data, max_length=4, judge=lambda said: 0.0,
         tokenizer=train_tokenizer(LINES, 60, "de_DE"),
     )  # fmt: skip
     assert sum("eval_loss" in entry for entry in log) == 2

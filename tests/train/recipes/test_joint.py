@@ -50,9 +50,10 @@ def learn(
     def bars(name: str, unit: str) -> Iterator[Report]:
         yield lambda *_: None
 
+    chosen = JointSettings.model_validate({"batch_size": 3, "max_length": 8, **settings})
     return train_joint(
-        root, clips, clips[:2], ENCODER, FRAMES, JointSettings.model_validate({"batch_size": 3, **settings}), tokenizer,
-        work, language_model=build_mbart(SIZE, tokenizer, "de_DE"), spent=spent, bars=bars, begin=begin,
+        root, clips, clips[:2], ENCODER, FRAMES, chosen, tokenizer, work,
+        language_model=build_mbart(SIZE, tokenizer, "de_DE"), spent=spent, bars=bars, begin=begin,
     )  # fmt: skip
 
 
