@@ -18,6 +18,7 @@ from extract.encoder.visual_encoder import VisualEncoder
 from extract.settings import EncoderSettings, FrameSettings
 from train.data.clip_dataset import ClipDataset, collate_clips
 from train.data.feature_dataset import collate_features
+from train.loop.dev_evaluation import bleu4_of_words
 from train.loop.search_batches import clips_at_once
 from train.models.translator import SignTranslator
 from train.settings import AdapterSettings, JointSettings, Stage1Settings, TrainingSettings
@@ -73,7 +74,7 @@ class Learner:
         chosen = settings_of(TrainingSettings, steps, BATCH if CUDA else 4, "bf16" if CUDA else "fp32",
                              learning_rate=1e-5, evaluate_every=steps)  # fmt: skip
         clock = fitted(copy.deepcopy(self.fresh), chosen, data, collate_features, self.folder, dev=dev,
-                       tokenizer=Numbers(), max_length=25)  # fmt: skip
+                       tokenizer=Numbers(), max_length=25, judge=lambda said: bleu4_of_words(said, said))  # fmt: skip
         name = f"{chosen.precision}_{chosen.batch_size}"
         found[f"{name}_step_ms"] = 1000 * clock.step
         whole = EPOCHS * -(-CLIPS // BATCH)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,14 +24,17 @@ SLT = [sys.executable, "-c", "from pipeline.commands.cli import main; main()"]
 FRAMES = 4
 THREADS = 16
 
-# Python's own account of what each process opens, workers included.
+# Python's own account of what each process opens, workers included. Folders named in ``hanging`` keep who opens a file
+# of them waiting, as a network disk may.
 WATCH = """
-import os, signal, sys
+import os, signal, sys, time
 def note(event, arguments):
     if event == "open" and str(arguments[0]).endswith(".png"):
         path = os.fspath(arguments[0])
         with open(os.environ["OPENED"], "a") as file:
             file.write(path.split("/")[-2] + chr(10))
+        while os.path.exists(os.path.join(os.environ["HANGING"], path.split("/")[-2])):
+            time.sleep(0.02)
         if "/killer/" in path:
             os.kill(os.getpid(), signal.SIGSEGV)
 sys.addaudithook(note)
@@ -69,7 +73,7 @@ class Index:
             self.process = subprocess.Popen(
                 [*SLT, *map(str, words)], cwd=opened.parent, start_new_session=True, stdout=log, stderr=log,
                 env={**os.environ, "PYTHONPATH": f"{watch}:{Path(__file__).parents[3]}", "OPENED": str(opened),
-                     "NO_COLOR": "1", "COLUMNS": "200"},
+                     "HANGING": str(opened.parent / "hanging"), "NO_COLOR": "1", "COLUMNS": "200"},
             )  # fmt: skip
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
@@ -97,7 +101,7 @@ def looked_at(out: Path) -> set[str]:
 
 @pytest.mark.long
 def test_killed_midway_it_goes_on_and_opens_nothing_again(tmp_path: Path) -> None:
-    """Folders 0 to 23 are looked at, 24 to 39 keep all threads waiting as a network disk may, then comes the kill."""
+    """Folders 0 to 23 are looked at, 24 to 39 keep all threads waiting, then comes the kill."""
     root, out = tmp_path / "root", tmp_path / "out"
     rows = [row(number, f"{number:02d}", "train" if number < 40 else "dev") for number in range(56)]
     for number in range(56):
@@ -111,12 +115,10 @@ def test_killed_midway_it_goes_on_and_opens_nothing_again(tmp_path: Path) -> Non
     rows[3:3] = [row(90, "two.mp4", start=0.0, end=0.8), row(91, "two.mp4", start=0.8)]
     rows.append(row(92, "absent", "test"))
     write_table(root, rows)
-    kept = {}
+    hanging = tmp_path / "hanging"
+    hanging.mkdir()
     for number in range(24, 24 + THREADS):
-        path = root / f"{number:02d}/2.png"
-        kept[path] = path.read_bytes()
-        path.unlink()
-        os.mkfifo(path)
+        (hanging / f"{number:02d}").touch()
 
     first = Index(root, out, tmp_path / "opened")
     early = {f"{number:02d}" for number in range(24)} | {"two.mp4"}
@@ -126,9 +128,7 @@ def test_killed_midway_it_goes_on_and_opens_nothing_again(tmp_path: Path) -> Non
     first.kill()
     assert [path.name for path in out.iterdir() if path.name.startswith("index")] == []  # neither whole nor half
 
-    for path, data in kept.items():
-        path.unlink()
-        path.write_bytes(data)
+    shutil.rmtree(hanging)
     (log,) = out.glob("work/index-looks/*.jsonl")
     with log.open("a") as file:
         file.write('{"source": "50", "sta')  # what a kill may leave of a line
