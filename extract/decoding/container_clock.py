@@ -5,6 +5,7 @@ OpenCV knows neither, and both decoders must cut at the same times. Only the few
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,8 @@ def matroska_start(path: Path) -> float:
             if name == _INFO:
                 file.seek(at)
                 info = file.read(min(size, 4096))
-                if (place := info.find(_SCALE.to_bytes(3))) >= 0 and (length := info[place + 3] & 0x7F) <= 8:
+                place = info.find(_SCALE.to_bytes(3))
+                if 0 <= place < len(info) - 3 and (length := info[place + 3] & 0x7F) <= 8:
                     scale = int.from_bytes(info[place + 4 : place + 4 + length]) or scale
             elif name == _CLUSTER:
                 file.seek(at)
@@ -90,7 +92,7 @@ def matroska_is_whole(path: Path) -> bool:
 
 
 def _movie(file: BinaryIO) -> bytes:
-    at = 0
+    at, whole = 0, os.fstat(file.fileno()).st_size
     while len(head := file.read(16)) >= 8:
         size, name = struct.unpack(">I4s", head[:8])
         start = 8
@@ -99,9 +101,9 @@ def _movie(file: BinaryIO) -> bytes:
         if name == b"moov":
             file.seek(at + start)
             return file.read(min(size - start, _MOST)) if size > start else b""
-        if size < start:
-            break
         at += size
+        if size < start or at > whole:  # damaged
+            break
         file.seek(at)
     return b""
 
@@ -134,15 +136,16 @@ def _edits(listed: bytes) -> Iterator[tuple[int, int]]:
 
 def _elements(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
     """Name, place and length of the segment's contents and of the elements in it; -1: no length is said."""
+    whole = os.fstat(file.fileno()).st_size
     while (name := _number(file, keep=True)) is not None and (length := _number(file)) is not None:
         at = file.tell()
         if name == 0x1A45DFA3:  # the header of the file
-            file.seek(length, 1)
+            file.seek(min(at + length, whole))
             continue
         unknown = length in {2 ** (7 * width) - 1 for width in range(1, 9)}
         yield name, at, -1 if unknown else length
         if name != _SEGMENT:
-            if unknown:
+            if unknown or at + length > whole:  # no file has a place beyond 2 ** 63, where damage may point
                 return
             file.seek(at + length)
 

@@ -414,6 +414,15 @@ def test_damage_in_the_middle_is_a_failure(tmp_path: Path, decoder: str) -> None
     assert raised.value.kind == "decode"
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_length_beyond_any_file_is_damage(tmp_path: Path, library: Path, decoder: str) -> None:
+    data = bytearray((library / "h264.mkv").read_bytes()[:546])
+    data[217] = 206
+    (tmp_path / "a.mkv").write_bytes(data)
+    with pytest.raises(ClipError):
+        read_clip(tmp_path, clip("a.mkv"), frames_of(decoder))
+
+
 @pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "mpeg4.avi", "h264.ts", "fragmented.mp4"])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
