@@ -273,7 +273,8 @@ def _run(run: Any, *, start: str | None = None, dry_run: bool, as_json: bool) ->
         raise SltError("\n".join(absent))
     failed = run.execute(listed, Bars(), start)
     show_scores(run, as_json)
-    typer.echo(f"next: slt translate VIDEO --model {run.folder}", err=True)
+    if run.experiment.data.features is None:  # others come from an encoder that is not here
+        typer.echo(f"next: slt translate VIDEO --model {run.folder}", err=True)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -42,23 +43,29 @@ class ClipDataset(DrawnDataset):
         self.random, self.seed = random, seed
         self.warp = warp if random else None
         self.left_out = left_out
+        known = left_out.read() if left_out is not None else {}
+        self.gone = {place for place, clip in enumerate(clips) if clip.id in known}
+        """Places of clips that could not be read, and are not tried again: each may take ``extract.read_seconds``."""
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        error: SltError | None = None
-        for place in [*range(item, len(self)), *range(item)]:
+        for place in itertools.chain(range(item, len(self)), range(item)):
+            if place in self.gone:
+                continue
             try:
                 frames = self._read(place)
             except SltError as wrong:  # with all clips alike
                 return {"error": wrong}
             if not isinstance(frames, ClipError):
                 return {"frames": torch.from_numpy(frames), "labels": self.targets[place]}
-            error = frames if self.left_out is None else self.left_out.add(self.clips[place], frames)
-            if error is not None:
-                return {"error": error}
-        return {"error": frames}
+            if self.left_out is None:
+                return {"error": frames}
+            self.gone.add(place)
+            if (many := self.left_out.add(self.clips[place], frames)) is not None:
+                return {"error": many}
+        return {"error": ClipError("decode", f"{self.source}: none of {len(self)} clips can be read")}
 
     def _read(self, item: int) -> NDArray[np.uint8] | ClipError:
         rng = np.random.default_rng([self.seed, self.epoch, item]) if self.random else None

@@ -77,7 +77,8 @@ class RateGroupTrainer(Trainer):
         batches = list(itertools.islice(epoch_iterator, num_batches))
         pieces = None
         if batches and self.model_accepts_loss_kwargs:
-            pieces = moved(sum(batch["labels"].ne(-100).sum() for batch in batches) / 1, device)
+            counts = torch.stack([batch["labels"].ne(-100).sum() for batch in batches])
+            pieces = moved(counts.sum().float(), device)
             if self.args.world_size > 1:
                 pieces = self.accelerator.gather(pieces).sum()
         return [send_to_device(batch, device, non_blocking=True) for batch in batches], pieces

@@ -40,6 +40,15 @@ def test_the_next_clip_takes_the_place(tmp_path: Path) -> None:
     assert left_out.read()["c1"].startswith("decode: ")
 
 
+def test_a_clip_that_failed_is_not_read_again(tmp_path: Path) -> None:
+    """Nor by those that go on after a kill: what a network disk keeps waiting would be waited for in every epoch."""
+    data, left_out = learnt(tmp_path, 0.5, {1})
+    assert data[1]["labels"] == [2]
+    (tmp_path / "c1/1.png").write_bytes((tmp_path / "c0/1.png").read_bytes())
+    later = ClipDataset(tmp_path, data.clips, data.targets, FRAMES, random=True, left_out=left_out)
+    assert [data[1]["labels"], later[1]["labels"]] == [[2], [2]]
+
+
 def test_too_many_are_an_error_and_one_alone_never_is(tmp_path: Path) -> None:
     data, left_out = learnt(tmp_path, 0.0, {1, 3})
     assert data[1]["labels"] == [2]
@@ -49,9 +58,9 @@ def test_too_many_are_an_error_and_one_alone_never_is(tmp_path: Path) -> None:
     assert str(left_out.path) in str(batch.error)
 
 
-def test_nothing_that_can_be_read_is_the_last_clips_error(tmp_path: Path) -> None:
+def test_nothing_that_can_be_read_is_an_error(tmp_path: Path) -> None:
     data, _ = learnt(tmp_path, 1.0, {0, 1, 2, 3})
-    assert data[2]["error"].kind == "decode"
+    assert [data[2]["error"].kind for _ in range(2)] == ["decode", "decode"]
 
 
 def test_a_line_that_a_kill_cut_off_does_not_count(tmp_path: Path) -> None:
