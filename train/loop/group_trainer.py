@@ -68,6 +68,9 @@ class RateGroupTrainer(Trainer):
             prefetch_factor=PREFETCH if self.workers else None,
             persistent_workers=self.workers > 0,
             pin_memory=self.args.dataloader_pin_memory,
+            # Of the loader processes' seeds, which nothing is drawn from: taken from torch's own numbers they would
+            # move what the model draws, by how many processes there are and by where a run went on.
+            generator=torch.Generator(),
         )
 
     def get_batch_samples(

@@ -58,7 +58,7 @@ def test_every_stage_works_on_features_in_a_bucket(bucket, tmp_path):
     }  # fmt: skip
     assert set(figures["test"]) == {
         "clips", "extracted", "skipped", "failed", "frames", "seconds", "clips_per_second", "frames_per_second",
-        "shares",
+        "steady_frames_per_second", "start_up_seconds", "tail_seconds", "shares",
     }  # fmt: skip
     assert "frames/s; read " in again.stderr
     assert "gone: s3://" in again.stderr

@@ -161,7 +161,8 @@ def test_a_clip_of_475_frames_needs_a_fraction_of_the_memory() -> None:
         torch.manual_seed(0)
         backbone = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 16,
                     "hidden_sizes": [16, 32, 64, 128], "depths": [2, 2, 2, 2]}
-        model = VisualEncoder.from_settings(EncoderSettings(backbone=backbone, width=16), FrameSettings()).train()
+        frames = FrameSettings(resize=64, crop=64)
+        model = VisualEncoder.from_settings(EncoderSettings(backbone=backbone, width=16), frames).train()
         ways = {"pieces": PiecewiseBackbone(model, 16), "layers": LayerwiseBackbone(model), "whole": None}
 
         def peak(frames, way):

@@ -165,6 +165,18 @@ def test_a_clip_that_a_worker_cannot_read_is_told_as_such(
         assert caught.value.kind == "decode"
 
 
+def test_loader_processes_decide_nothing(tiny_dataset: Dataset, tiny_index: ClipIndex, tmp_path: Path) -> None:
+    """Over epochs: processes that stay from one to the next see which it is, and take no number from the model."""
+    clips, frames = some(tiny_index, "train", 5), FrameSettings(resize=36, crop=32, keep_every=4)
+    alone, helped = (
+        learn(tiny_dataset.root, clips, frames, tmp_path / f"{workers}", workers=workers, steps=6, batch_size=3,
+              warp={}, word_dropout=0.2).state_dict()
+        for workers in (0, 1)
+    )  # fmt: skip
+    for name, value in alone.items():
+        torch.testing.assert_close(helped[name], value, atol=0, rtol=0, msg=name)
+
+
 @pytest.mark.slow
 def test_a_killed_stage_1_ends_with_the_same_weights(
     tiny_dataset: Dataset, tiny_index: ClipIndex, tmp_path: Path
